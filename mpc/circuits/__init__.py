@@ -1,0 +1,1 @@
+"""Boolean circuits as immutable layers, and the matchers built from them."""

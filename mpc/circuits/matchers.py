@@ -1,0 +1,76 @@
+"""The circuits that decide a login: Hamming distance, plain and masked, for one or several templates.
+
+Device input wires, in this order, for K templates of n bits:
+
+    plain:   x^1 … x^K                      x^k = t^k ⊕ b     (n wires each)
+    masked:  x^1 … x^K, μ^1 … μ^K, m        μ^k the template's mask, m the probe's (n wires each)
+
+The server's shares of t and μ are folded into the zero-labels of these wires, so they cost no gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mpc.circuits.arithmetic import (
+    constant_number,
+    count_exceeds,
+    count_ones,
+    greater_than,
+    times_constant,
+)
+from mpc.circuits.builder import CircuitBuilder
+from mpc.circuits.circuit import Circuit
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRule:
+    """Accept iff distance ≤ threshold."""
+
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedRule:
+    """Accept iff valid ≥ min_valid and distance · 2^ratio_shift ≤ ratio_numerator · valid."""
+
+    min_valid: int
+    ratio_numerator: int
+    ratio_shift: int
+
+
+@lru_cache(maxsize=64)
+def matcher(code_bits: int, templates: int, rule: PlainRule | MaskedRule) -> Circuit:
+    """Output 1 iff at least one template accepts."""
+    masked = isinstance(rule, MaskedRule)
+    build = CircuitBuilder(code_bits * (2 * templates + 1 if masked else templates))
+    wires = list(build.inputs)
+    blocks = [wires[at : at + code_bits] for at in range(0, len(wires), code_bits)]
+    rejects: list[int] = []
+    for index in range(templates):
+        if isinstance(rule, MaskedRule):
+            rejects.append(_masked_reject(build, blocks[index], blocks[templates + index], blocks[-1], rule))
+        else:
+            rejects.append(count_exceeds(build, blocks[index], rule.threshold))
+    # accept = OR of accepts = NOT (AND of rejects)
+    return build.finish(build.not_(build.all_of(rejects)))
+
+
+def _masked_reject(
+    build: CircuitBuilder,
+    differences: Sequence[int],
+    template_mask: Sequence[int],
+    probe_mask: Sequence[int],
+    rule: MaskedRule,
+) -> int:
+    usable = [build.and_(a, b) for a, b in zip(template_mask, probe_mask, strict=True)]
+    valid = count_ones(build, usable)
+    distance = count_ones(build, [build.and_(d, v) for d, v in zip(differences, usable, strict=True)])
+    allowed = times_constant(build, valid, rule.ratio_numerator, rule.ratio_shift)
+    scaled = [build.constant(0)] * rule.ratio_shift + distance
+    too_far = greater_than(build, scaled, allowed)
+    too_few = greater_than(build, constant_number(build, rule.min_valid, len(valid)), valid)
+    # OR by De Morgan
+    return build.not_(build.and_(build.not_(too_far), build.not_(too_few)))

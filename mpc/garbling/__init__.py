@@ -1,0 +1,1 @@
+"""Half-gates garbling and evaluation."""

@@ -1,0 +1,1 @@
+"""The two-party login: messages, device side, server side."""

@@ -1,0 +1,120 @@
+"""The matching profile that an enrolment is bound to, and the sizes that follow from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from mpc.circuits.circuit import Circuit
+from mpc.circuits.matchers import MaskedRule, PlainRule, matcher
+from mpc.parameters import MAX_CODE_BITS, MAX_TEMPLATES, MIN_CODE_BITS
+from mpc.primitives import codec
+from mpc.primitives.hashing import tagged_hash
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
+_MAX_RATIO_SHIFT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Sizes and decision rule. Raises ValueError for values that make no sense.
+
+    Without masks: accept iff distance ≤ `threshold` (bits), 0 < threshold < code_bits/2.
+    With masks: accept iff valid ≥ `min_valid` (at least ¾ of the bits) and
+    distance · 2^ratio_shift ≤ ratio_numerator · valid; `threshold` is 0.
+    With several templates one match is enough, and an attempt costs as many tries.
+    """
+
+    name: str
+    code_bits: int
+    threshold: int
+    encoder_id: str
+    templates: int = 1
+    masked: bool = False
+    min_valid: int = 0
+    ratio_numerator: int = 0
+    ratio_shift: int = 0
+
+    def __post_init__(self) -> None:
+        n = self.code_bits
+        if not _NAME.fullmatch(self.name):
+            raise ValueError("profile name: 1 to 40 of a–z, 0–9, dot and dash")
+        if not MIN_CODE_BITS <= n <= MAX_CODE_BITS or n & (n - 1):
+            raise ValueError(f"code_bits: a power of two from {MIN_CODE_BITS} to {MAX_CODE_BITS}")
+        if not 1 <= self.templates <= MAX_TEMPLATES:
+            raise ValueError(f"templates: 1 to {MAX_TEMPLATES}")
+        if not 0 < len(self.encoder_id.encode("utf-8")) <= 80:
+            raise ValueError("encoder_id: 1 to 80 bytes of text")
+        if self.masked:
+            if self.threshold:
+                raise ValueError("threshold: must be 0 with masks; the ratio decides")
+            if not 3 * n <= 4 * self.min_valid <= 4 * n:
+                raise ValueError("min_valid: from three quarters of the code's bits to all of them")
+            if not 1 <= self.ratio_shift <= _MAX_RATIO_SHIFT:
+                raise ValueError(f"ratio_shift: 1 to {_MAX_RATIO_SHIFT}")
+            if not 0 < 2 * self.ratio_numerator < 1 << self.ratio_shift:
+                raise ValueError("ratio_numerator: the ratio must lie between 0 and one half")
+        else:
+            if not 0 < 2 * self.threshold < n:
+                raise ValueError("threshold: more than 0 and less than half of the code's bits")
+            if self.min_valid or self.ratio_numerator or self.ratio_shift:
+                raise ValueError("min_valid, ratio_numerator, ratio_shift: only with masks")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Profile:
+        """From JSON-like values; unknown or mistyped entries are a ValueError."""
+        known = {field.name: field.type for field in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"unknown entries: {', '.join(unknown)[:80]}")
+        for name, value in values.items():
+            wanted = {"str": str, "int": int, "bool": bool}[str(known[name])]
+            if type(value) is not wanted:
+                raise ValueError(f"{name}: must be {known[name]}")
+        if missing := {"name", "code_bits", "threshold", "encoder_id"} - set(values):
+            raise ValueError(f"missing entries: {', '.join(sorted(missing))}")
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def circuit(self) -> Circuit:
+        """The matching circuit; built once and kept."""
+        rule: PlainRule | MaskedRule = PlainRule(self.threshold)
+        if self.masked:
+            rule = MaskedRule(self.min_valid, self.ratio_numerator, self.ratio_shift)
+        return matcher(self.code_bits, self.templates, rule)
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes over every field and the circuit's gate order."""
+        return _digest(self)
+
+    @property
+    def input_bits(self) -> int:
+        """ℓ, the device's input bits of one login: codes, then template masks, then the probe's mask."""
+        return self.code_bits * (2 * self.templates + 1 if self.masked else self.templates)
+
+    @property
+    def template_bytes(self) -> int:
+        """Size of a share of all template codes, packed."""
+        return self.code_bits * self.templates // 8
+
+    @property
+    def mask_bytes(self) -> int:
+        """Size of a share of all template masks, packed; 0 without masks."""
+        return self.template_bytes if self.masked else 0
+
+    def accepts(self, differences: int, valid: int) -> bool:
+        """The decision in the clear, for enrolment on the device and as a reference: one template."""
+        if not self.masked:
+            return differences <= self.threshold
+        return valid >= self.min_valid and differences << self.ratio_shift <= self.ratio_numerator * valid
+
+
+@lru_cache(maxsize=64)
+def _digest(profile: Profile) -> bytes:
+    return tagged_hash("tandem profile v1", codec.encode(profile.as_dict()), profile.circuit.digest)

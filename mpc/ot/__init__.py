@@ -1,0 +1,1 @@
+"""Oblivious transfer: endemic base OT, correlated extension with its consistency check."""

@@ -1,0 +1,1 @@
+"""RSA with the private exponent held as two additive shares."""

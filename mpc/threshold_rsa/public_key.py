@@ -1,0 +1,47 @@
+"""The RSA public key as a type that cannot hold a bad value."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mpc.parameters import MAX_MODULUS_BITS, MIN_MODULUS_BITS, PUBLIC_EXPONENT
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """N (odd, 2,048 to 4,096 bits) and e = 65537. Raises ValueError otherwise."""
+
+    modulus: int
+    exponent: int = PUBLIC_EXPONENT
+
+    def __post_init__(self) -> None:
+        if not MIN_MODULUS_BITS <= self.modulus.bit_length() <= MAX_MODULUS_BITS or not self.modulus & 1:
+            raise ValueError(f"the modulus must be odd with {MIN_MODULUS_BITS} to {MAX_MODULUS_BITS} bits")
+        if self.exponent != PUBLIC_EXPONENT:
+            raise ValueError(f"the public exponent must be {PUBLIC_EXPONENT}")
+
+    @classmethod
+    def from_bytes(cls, modulus: bytes, exponent: int) -> PublicKey:
+        """From N, big-endian without leading zero bytes."""
+        if modulus[:1] == b"\x00":
+            raise ValueError("the modulus must not begin with a zero byte")
+        return cls(int.from_bytes(modulus, "big"), exponent)
+
+    @property
+    def bits(self) -> int:
+        return self.modulus.bit_length()
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of N, of a signature and of a partial signature."""
+        return (self.bits + 7) // 8
+
+    @property
+    def modulus_bytes(self) -> bytes:
+        return self.modulus.to_bytes(self.size_bytes, "big")
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of N, big-endian."""
+        return hashlib.sha256(self.modulus_bytes).digest()
