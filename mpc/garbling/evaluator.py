@@ -36,7 +36,8 @@ def evaluate(circuit: Circuit, session_id: bytes, tables: bytes, input_labels: B
                 permutation, left, right, half_gate, rows[half_gate : half_gate + count]
             )
             half_gate += count
-    return labels[circuit.output].tobytes()
+    output: bytes = labels[circuit.output].tobytes()
+    return output
 
 
 def _evaluate_ands(

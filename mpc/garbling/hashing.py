@@ -47,4 +47,5 @@ def sigma(blocks: Blocks, out: Blocks) -> None:
 
 def colour_masks(labels: Blocks) -> Blocks:
     """All-ones rows where the colour bit is 1: shape (count, 1)."""
-    return np.negative(labels[:, :1] & WORD.type(1))
+    masks: Blocks = np.negative(labels[:, :1] & WORD.type(1))
+    return masks

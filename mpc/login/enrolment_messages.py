@@ -170,6 +170,29 @@ class AddCredential:
 
 
 @dataclass(frozen=True, slots=True)
+class RevokeCredential:
+    """Device → server: forget the share of this credential. Irreversible, and safe to repeat."""
+
+    enrolment_id: bytes
+    credential_id: bytes
+
+    def encode(self) -> bytes:
+        return codec.encode(
+            {"v": PROTOCOL_VERSION, "enrolment_id": self.enrolment_id, "credential_id": self.credential_id}
+        )
+
+    @classmethod
+    def decode(cls, body: bytes) -> RevokeCredential:
+        with codec.reading(body, what="revoke_credential", version=PROTOCOL_VERSION) as fields:
+            return cls(
+                enrolment_id=fields.bytes("enrolment_id", length=ID_BYTES),
+                credential_id=fields.bytes(
+                    "credential_id", at_least=MIN_CREDENTIAL_ID_BYTES, at_most=MAX_CREDENTIAL_ID_BYTES
+                ),
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryStart:
     """Device → server, signed with the old request key: the operator's code, a new request key, the device's epoch."""
 

@@ -25,7 +25,7 @@ from mpc.ot.keys import KAPPA
 from mpc.parameters import MAX_MODULUS_BITS, PROTOCOL_VERSION, PUBLIC_EXPONENT, TANDEM_SUITE_1
 from mpc.primitives import codec
 from mpc.primitives.hashing import tagged_hash
-from mpc.threshold_rsa.encodings import PSS_SALT_BYTES
+from mpc.threshold_rsa.encodings import PSS_SALT_BYTES, Algorithm
 from mpc.threshold_rsa.signing import TAG_BYTES
 
 ID_BYTES = 16
@@ -162,10 +162,12 @@ class Message1:
                 proof_y=fields.bytes("y", length=PROOF_Y_BYTES),
             )
 
-    def check_fits(self, profile: Profile) -> None:
-        """Raises DecodeError if U does not have the profile's length."""
+    def check_fits(self, profile: Profile, algorithm: Algorithm) -> None:
+        """Raises DecodeError if U does not have the profile's length, or a salt is there without need or missing."""
         if len(self.u) != u_bytes(profile):
             raise DecodeError("message_1.u", "does not have the length that the profile asks for")
+        if (self.statement.pss_salt is not None) != (algorithm is Algorithm.PS256):
+            raise DecodeError("message_1.pss_salt", "must be there for PS256 and only for it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ it wrote: whoever answers before, hands out one bit of Δ for each parallel requ
 
 from __future__ import annotations
 
-import numpy as np
 from dataclasses import dataclass, field
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from mpc.errors import Blame, ProtocolAbort
+from mpc.errors import Blame
 from mpc.garbling.garbler import garble
 from mpc.garbling.hashing import input_whitening
 from mpc.login.messages import NONCE_BYTES, Message1, Message2, token_hash
@@ -74,19 +74,20 @@ def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) ->
     `body` is the received encoding of `message`. The caller has checked that profile, base OT and epoch of the
     statement are those of `state`. Raises DecodeError (sizes, salt) or ProtocolAbort("invalid_point", device).
     """
-    profile, statement = state.profile, message.statement
-    message.check_fits(profile)
+    profile, statement, key = state.profile, message.statement, state.key_share.key
+    # Everything that can be refused for its form comes before the first look at Δ.
+    message.check_fits(profile, state.algorithm)
+    ephemeral = X25519PrivateKey.from_private_bytes(rng.bytes(32))
+    shared = exchange(ephemeral, statement.ephemeral, Blame.DEVICE)
+    encoded = encode_message(state.algorithm, statement.signed_message, statement.pss_salt, key.bits)
+
     wires = _received_wires(state, message)
     if wires is None:
         return OtProofFailed()
-
-    key = state.key_share.key
-    encoded = encode_message(state.algorithm, statement.signed_message, statement.pss_salt, key.bits)
     partial = partial_signature(state.key_share, encoded)
     if not share_tag_is_valid(key, statement.digest, encoded, partial, message.share_tag):
         return ShareTagFailed()
 
-    ephemeral = X25519PrivateKey.from_private_bytes(rng.bytes(32))
     server_nonce, rho = rng.bytes(NONCE_BYTES), rng.bytes(RHO_BYTES)
     public = ephemeral.public_key().public_bytes_raw()
     sid = session_id(
@@ -103,7 +104,6 @@ def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) ->
     zero_labels = wires ^ _own_input_masks(state) & blocks_from_bytes(state.base_keys.delta)
     zero_labels ^= input_whitening(sid, circuit.inputs)
     garbled = garble(circuit, sid, state.base_keys.delta, zero_labels)
-    shared = exchange(ephemeral, statement.ephemeral, Blame.DEVICE)
     keys = OutputKeys.derive(sid, garbled.accept_label, shared)
     message_2 = Message2(
         server_nonce=server_nonce,
@@ -135,5 +135,3 @@ def _own_input_masks(state: ServerLoginState) -> Blocks:
     own[: len(shares)] = shares
     return masks_from_bits(own)[:, None]
 
-
-__all__ = ["Answer", "OtProofFailed", "ProtocolAbort", "ServerLoginState", "ShareTagFailed", "Verdict", "decide"]

@@ -30,7 +30,7 @@ class Permutation:
         flat = np.ascontiguousarray(blocks)
         # update_into demands 15 bytes of slack behind the result.
         out = np.empty(flat.nbytes + 15, dtype=np.uint8)
-        self._encryptor.update_into(memoryview(flat.reshape(-1).view(np.uint8)), memoryview(out))
+        self._encryptor.update_into(flat.reshape(-1).view(np.uint8).data, out.data)
         return out[: flat.nbytes].view(WORD).reshape(flat.shape)
 
 

@@ -24,7 +24,7 @@ _LOW_HALVES = tuple(
         (1, 0x5555555555555555),
     )
 )
-_GROUPS_AT_A_TIME = 32
+_GROUPS_AT_A_TIME = 64
 
 
 def pack(bits: Bits) -> bytes:
@@ -66,23 +66,30 @@ def transpose_128(columns: Blocks) -> Blocks:
 def multiply(left: bytes, rows: int, right: Blocks) -> Blocks:
     """left · right over GF(2); `left` has `rows` packed rows of len(right) bits. Shape (rows, 2).
 
-    Eight columns of `left` select, together, one of the 256 sums of eight rows of `right`; each table of sums is
-    built by doubling (the "four Russians" method). `left` is public, so indexing a table by it reveals nothing;
-    the rows of `right` may be secret and are only added.
+    Four columns of `left` select, together, one of the 16 sums of four rows of `right`; the tables of sums are
+    built by doubling, many groups at a time (the "four Russians" method). `left` is public, so indexing a table
+    by it reveals nothing; the rows of `right` may be secret and are only added. Integer arithmetic throughout:
+    a floating-point product would be exact too, but it wakes the linear-algebra library's thread pool.
     """
-    groups = len(right) // 8
-    selectors = np.frombuffer(left, dtype=np.uint8).reshape(rows, groups)
-    grouped = right.reshape(groups, 8, 2)
+    groups = len(right) // 4
+    packed = np.ascontiguousarray(np.frombuffer(left, dtype=np.uint8).reshape(rows, groups // 2).T)
+    nibbles = np.empty((groups // 2, 2, rows), dtype=np.uint8)
+    np.bitwise_and(packed, 15, out=nibbles[:, 0])
+    np.right_shift(packed, 4, out=nibbles[:, 1])
+    selectors = nibbles.reshape(groups, rows)
     product = np.zeros((rows, 2), dtype=WORD)
     for start in range(0, groups, _GROUPS_AT_A_TIME):
-        part = grouped[start : start + _GROUPS_AT_A_TIME]
-        sums = np.zeros((len(part), 256, 2), dtype=WORD)
-        for bit in range(8):
+        part = right[4 * start : 4 * (start + _GROUPS_AT_A_TIME)].reshape(-1, 4, 2)
+        sums = np.zeros((16, len(part), 2), dtype=WORD)
+        for bit in range(4):
             size = 1 << bit
-            np.bitwise_xor(sums[:, :size], part[:, bit, None], out=sums[:, size : 2 * size])
-        offsets = np.arange(len(part), dtype=np.intp) * 256
-        chosen = sums.reshape(-1, 2)[selectors[:, start : start + len(part)] + offsets]
-        product ^= np.bitwise_xor.reduce(chosen, axis=1)
+            np.bitwise_xor(sums[:size], part[:, bit], out=sums[size : 2 * size])
+        chosen = selectors[start : start + len(part)].astype(np.intp)
+        chosen *= len(part)
+        chosen += np.arange(len(part))[:, None]
+        # One 16-byte element a row: the widest type that take() moves in one piece. Its value is never read.
+        picked = sums.view(np.complex128).reshape(-1).take(chosen.reshape(-1)).view(WORD)
+        product ^= np.bitwise_xor.reduce(picked.reshape(len(part), rows * 2), axis=0).reshape(rows, 2)
     return product
 
 

@@ -9,7 +9,7 @@ so a hash of the bytes is a hash of the meaning.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -88,11 +88,14 @@ class Fields:
             self._fail(name, "must be one of " + ", ".join(map(str, one_of)))
         return value
 
-    def text(self, name: str, *, at_most: int, one_of: tuple[str, ...] | None = None) -> str:
-        """Non-empty text of at most `at_most` UTF-8 bytes."""
+    def text(
+        self, name: str, *, at_most: int, one_of: tuple[str, ...] | None = None, or_empty: bool = False
+    ) -> str:
+        """Text of 1 (or 0, with `or_empty`) to `at_most` UTF-8 bytes."""
         value = self._take(name)
-        if type(value) is not str or not 0 < len(value.encode("utf-8")) <= at_most:
-            self._fail(name, f"must be text of 1 to {at_most} bytes")
+        at_least = 0 if or_empty else 1
+        if type(value) is not str or not at_least <= len(value.encode("utf-8")) <= at_most:
+            self._fail(name, f"must be text of {at_least} to {at_most} bytes")
         if one_of is not None and value not in one_of:
             self._fail(name, "must be one of " + ", ".join(one_of))
         return value
@@ -118,12 +121,11 @@ class Fields:
             self._fail(name, f"must be a list of at most {at_most} entries")
         return (Fields(value, f"{self._what}.{name}[{index}]") for index, value in enumerate(values))
 
-    def parsed(self, name: str, value: Any, parse: Callable[[Any], Any]) -> Any:
-        """`parse(value)`, with its ValueError turned into a DecodeError that names the field."""
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise DecodeError(f"{self._what}.{name}", str(error)) from None
+    def remaining(self) -> dict[str, Any]:
+        """All fields not taken yet, for a value that validates itself."""
+        rest = {name: value for name, value in self._values.items() if name not in self._taken}
+        self._taken.update(rest)
+        return rest
 
     def version(self, expected: int) -> None:
         """Take the field `v`; any other version is an error."""

@@ -1,0 +1,113 @@
+"""The protocol's routes: a signed CBOR body in, one use case in a worker thread, a CBOR body out.
+
+They are plain Starlette routes: the body is one opaque byte string here, and only the codec of `mpc` takes it
+apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from mpc.login.messages import message_1_max_bytes
+
+from ..errors import Refused
+from ..services import confirmation, credentials, enrolment, login, recovery
+from ..services.context import ServiceContext, SignedRequest
+from .problems import internal_error, response_to
+
+CBOR = "application/cbor"
+_BODY_TIMEOUT_S = 30.0
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_SMALL = 16 * 1024
+_BASE_OT = 128 * 1024
+
+UseCase = Callable[[ServiceContext, SignedRequest], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address: what it calls, and the largest body it reads, in bytes."""
+
+    path: str
+    use_case: UseCase
+    max_body_bytes: int
+
+
+def protocol_endpoints(ctx: ServiceContext) -> Sequence[Endpoint]:
+    """The protocol's addresses under this policy."""
+    # Which profile a login is for is known only after parsing; until then the largest one served is the
+    # bound.
+    largest_login = max(message_1_max_bytes(profile) for profile in ctx.policy.profiles.values())
+    return (
+        Endpoint("/v1/enrolments", enrolment.start, _SMALL),
+        Endpoint("/v1/enrolments/finish", enrolment.finish, _BASE_OT),
+        Endpoint("/v1/credentials", credentials.add, _SMALL),
+        Endpoint("/v1/credentials/revoke", credentials.revoke, _SMALL),
+        Endpoint("/v1/logins", login.login, largest_login),
+        Endpoint("/v1/confirmations", confirmation.confirm, _SMALL),
+        Endpoint("/v1/recoveries", recovery.start, _SMALL),
+        Endpoint("/v1/recoveries/finish", recovery.finish, _BASE_OT),
+    )
+
+
+def routes(ctx: ServiceContext, endpoints: Sequence[Endpoint], workers: ThreadPoolExecutor) -> list[BaseRoute]:
+    """Starlette routes for the endpoints. workers: where the use cases run."""
+    return [Route(endpoint.path, _handler(ctx, endpoint, workers), methods=["POST"]) for endpoint in endpoints]
+
+
+def _handler(ctx: ServiceContext, endpoint: Endpoint, workers: ThreadPoolExecutor) -> Callable[[Request], object]:
+    use_case = endpoint.use_case
+
+    async def answer(request: Request) -> Response:
+        try:
+            signed = await _signed_request(request, endpoint.max_body_bytes)
+            content = await asyncio.get_running_loop().run_in_executor(workers, use_case, ctx, signed)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        except Exception as error:
+            return response_to(error) or internal_error(error)
+        return Response(content, 200, {"Cache-Control": "no-store"}, CBOR)
+
+    return answer
+
+
+async def _signed_request(request: Request, max_body_bytes: int) -> SignedRequest:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if headers.get("content-type") != CBOR or "content-encoding" in headers:
+        raise Refused("unsupported_media_type", expected=CBOR)
+    announced = headers.get("content-length")
+    if announced is not None:
+        if not (announced.isascii() and announced.isdigit() and len(announced) <= 18):
+            raise Refused("malformed", field="content-length")
+        if int(announced) > max_body_bytes:
+            raise Refused("too_large", max_bytes=max_body_bytes)
+    authority = headers.get("host", "").lower().removesuffix(_DEFAULT_PORTS.get(request.scope["scheme"], "\n"))
+    # The path as sent: what was signed is the encoded form.
+    path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or request.scope["path"]
+    body = await _body(request, max_body_bytes)
+    return SignedRequest(request.method, authority, path, headers, body)
+
+
+async def _body(request: Request, max_body_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > max_body_bytes:
+                    raise Refused("too_large", max_bytes=max_body_bytes)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Refused("too_slow") from None
+    return b"".join(chunks)

@@ -1,0 +1,55 @@
+"""The policy that use cases follow: profiles, relying parties, limits. Built once from the settings and never
+changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mpc.login.profile import Profile
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Attempt limits (NIST SP 800-63B-4, section 3.2.3), query budgets and lifetimes. Times in seconds."""
+
+    consecutive_before_delay: int = 5
+    """Unconfirmed attempts in a row that are answered without waiting."""
+    first_delay_s: int = 30
+    """The wait before the next attempt; it doubles with each further one."""
+    max_delay_s: int = 3600
+    consecutive_before_disabled: int = 50
+    """Unconfirmed attempts in a row after which only the operator helps."""
+    unconfirmed_per_30_days: int = 100
+    attempts_per_day: int = 200
+    """Attempts of any outcome in 24 hours."""
+    attempts_per_template: int = 5000
+    max_credentials_per_enrolment: int = 64
+    freshness_s: int = 60
+    """How far a request's `created` may be from this server's clock, either way."""
+    enrolment_code_lifetime_s: int = 86_400
+    recovery_code_lifetime_s: int = 86_400
+
+    def delay_s(self, consecutive_failures: int) -> float:
+        """How long after the last attempt the next one may come, given the unconfirmed attempts in a row so
+        far.
+        """
+        over = consecutive_failures - self.consecutive_before_delay
+        if over < 0:
+            return 0.0
+        # The exponent is capped before it is used: the counter has no upper bound here.
+        return float(min(self.max_delay_s, self.first_delay_s << min(over, 24)))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this server serves, to whom, and how often."""
+
+    server_id: str
+    """Bound into every session id; devices pin it at enrolment."""
+    profiles: Mapping[str, Profile]
+    allowed_rp_ids: frozenset[str]
+    limits: Limits

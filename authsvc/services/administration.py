@@ -1,0 +1,206 @@
+"""What an operator does: issue codes, look, lift a quarantine, revoke. Each is one transaction with its
+event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from ..codes import code_hash, new_code
+from ..errors import Refused
+from ..store.codes import CodePurpose, insert_code, withdraw_codes
+from ..store.credentials import (
+    CredentialRow,
+    list_credentials,
+    load_credential,
+    revoke_credentials_of,
+)
+from ..store.credentials import revoke_credential as erase_credential
+from ..store.enrolments import EnrolmentRow, list_enrolments, load_enrolment, update_enrolment
+from ..store.events import EventRow, append_event, list_events
+from ..store.logins import drop_pending_logins
+from .context import ServiceContext
+
+MAX_LABEL_CHARACTERS = 100
+MIN_LIFETIME_S = 60
+MAX_LIFETIME_S = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCode:
+    """A one-time code, shown once: only its hash is kept. expires_at: Unix seconds."""
+
+    code: str
+    expires_at: float
+
+    def __repr__(self) -> str:
+        return f"IssuedCode(expires_at={self.expires_at})"
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentDetail:
+    """An enrolment with what belongs to it."""
+
+    enrolment: EnrolmentRow
+    credentials: list[CredentialRow]
+    events: list[EventRow]
+
+
+def issue_code(ctx: ServiceContext, *, label: str, lifetime_s: int | None = None) -> IssuedCode:
+    """A code with which one person may enrol one device.
+
+    label: the operator's name for that person, up to 100 printable characters. lifetime_s: from a minute to
+    30 days, the policy's lifetime if None. Refused("malformed") outside of these.
+    """
+    if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
+        raise Refused("malformed", field="label")
+    lifetime_s = ctx.policy.limits.enrolment_code_lifetime_s if lifetime_s is None else lifetime_s
+    if not MIN_LIFETIME_S <= lifetime_s <= MAX_LIFETIME_S:
+        raise Refused("malformed", field="lifetime_s")
+    with ctx.store.write() as conn:
+        issued = _insert_new_code(ctx, conn, "enrol", label=label, enrolment_id=None, lifetime_s=lifetime_s)
+        append_event(
+            conn, at=ctx.clock(), name="code_issued", detail={"label": label, "lifetime_s": lifetime_s}
+        )
+    return issued
+
+
+def all_enrolments(ctx: ServiceContext) -> list[EnrolmentRow]:
+    """Every enrolment, oldest first."""
+    with ctx.store.read() as conn:
+        return list_enrolments(conn)
+
+
+def enrolment_detail(ctx: ServiceContext, enrolment_id: bytes) -> EnrolmentDetail:
+    """One enrolment with its credentials and latest events. Refused("not_found")."""
+    with ctx.store.read() as conn:
+        return EnrolmentDetail(
+            _existing(conn, enrolment_id),
+            list_credentials(conn, enrolment_id),
+            list_events(conn, enrolment_id),
+        )
+
+
+def lift(ctx: ServiceContext, enrolment_id: bytes) -> IssuedCode:
+    """Let a quarantined enrolment, or one disabled by failures in a row, come back: gives a recovery code
+    bound to it.
+
+    The device then brings a new request key and a fresh base OT; the old one may have been probed and is
+    erased here. Pending logins are dropped: nobody knows who opened them, and an honest device falls back to
+    its older shares. Attempt budgets stay as they are. May be repeated while recovering (the code before is
+    withdrawn). Refused("not_found"), Refused("wrong_state").
+    """
+    now = ctx.clock()
+    with ctx.store.write() as conn:
+        row = _existing(conn, enrolment_id)
+        disabled = row.consecutive_failures >= ctx.policy.limits.consecutive_before_disabled
+        if row.status not in ("quarantined", "recovering") and not (row.status == "active" and disabled):
+            raise Refused("wrong_state")
+        withdraw_codes(conn, enrolment_id, now)
+        drop_pending_logins(conn, enrolment_id)
+        update_enrolment(
+            conn,
+            enrolment_id,
+            status="recovering",
+            next_signing_key=None,
+            base_ot_id=None,
+            sealed_base_ot=None,
+            sealed_pending_base_ot=None,
+            pending_base_ot_id=None,
+            consecutive_failures=0,
+            updated_at=now,
+        )
+        issued = _insert_new_code(
+            ctx,
+            conn,
+            "recover",
+            label=row.label,
+            enrolment_id=enrolment_id,
+            lifetime_s=ctx.policy.limits.recovery_code_lifetime_s,
+        )
+        detail = {"from": row.status, "reason": row.status_reason}
+        append_event(conn, at=now, enrolment_id=enrolment_id, name="quarantine_lifted", detail=detail)
+    return issued
+
+
+def revoke_enrolment(ctx: ServiceContext, enrolment_id: bytes) -> None:
+    """End an enrolment and all its credentials for good: every secret of theirs is erased from the rows.
+
+    Does nothing to one that is revoked already. Refused("not_found").
+    """
+    now = ctx.clock()
+    with ctx.store.write() as conn:
+        if _existing(conn, enrolment_id).status == "revoked":
+            return
+        withdraw_codes(conn, enrolment_id, now)
+        drop_pending_logins(conn, enrolment_id)
+        revoked = revoke_credentials_of(conn, enrolment_id)
+        update_enrolment(
+            conn,
+            enrolment_id,
+            status="revoked",
+            status_reason="revoked_by_operator",
+            next_signing_key=None,
+            sealed_base_ot=None,
+            sealed_pending_base_ot=None,
+            pending_base_ot_id=None,
+            sealed_template=None,
+            updated_at=now,
+        )
+        detail = {"credentials": revoked}
+        append_event(conn, at=now, enrolment_id=enrolment_id, name="enrolment_revoked", detail=detail)
+
+
+def revoke_credential(ctx: ServiceContext, credential_id: bytes) -> None:
+    """End one credential for good: the server's share of its key is erased.
+
+    Does nothing to one that is revoked already. Refused("not_found").
+    """
+    with ctx.store.write() as conn:
+        credential = load_credential(conn, credential_id)
+        if credential is None:
+            raise Refused("not_found")
+        if credential.status == "revoked":
+            return
+        erase_credential(conn, credential_id)
+        append_event(
+            conn,
+            at=ctx.clock(),
+            enrolment_id=credential.enrolment_id,
+            name="credential_revoked",
+            detail={"credential_id": credential_id.hex()},
+        )
+
+
+def _existing(conn: Connection, enrolment_id: bytes) -> EnrolmentRow:
+    row = load_enrolment(conn, enrolment_id, lock=True)
+    if row is None:
+        raise Refused("not_found")
+    return row
+
+
+def _insert_new_code(
+    ctx: ServiceContext,
+    conn: Connection,
+    purpose: CodePurpose,
+    *,
+    label: str,
+    enrolment_id: bytes | None,
+    lifetime_s: int,
+) -> IssuedCode:
+    code = new_code(ctx.rng)
+    stored_as = code_hash(code)
+    assert stored_as is not None
+    now = ctx.clock()
+    insert_code(
+        conn,
+        code_hash=stored_as,
+        purpose=purpose,
+        enrolment_id=enrolment_id,
+        label=label,
+        created_at=now,
+        expires_at=now + lifetime_s,
+    )
+    return IssuedCode(code, now + lifetime_s)

@@ -1,0 +1,92 @@
+"""Confirmation: the device proves that it opened an answer, and both sides move to fresh shares (rows C1–C4)."""
+
+from __future__ import annotations
+
+import hmac
+
+from sqlalchemy import Connection
+
+from mpc.login.messages import Acknowledgement, Confirmation, Message3
+from mpc.login.template import refreshed as refreshed_template
+from mpc.threshold_rsa.shares import refresh_offset
+from mpc.threshold_rsa.shares import refreshed as refreshed_key
+
+from ..errors import Refused
+from ..store.credentials import load_credential, set_credential_share
+from ..store.enrolments import EnrolmentRow, EnrolmentStatus, load_enrolment, update_enrolment
+from ..store.events import append_event
+from ..store.logins import LoginRow, confirm_login, pending_logins, void_token_hashes
+from .context import ServiceContext, SignedRequest
+from .frame import authenticated_enrolment, require_same_enrolment
+from .quarantine import quarantine
+from .secrets_at_rest import open_key_share, open_refresh, open_template, seal_key_share, seal_template
+
+MAX_BODY_BYTES = 512
+
+
+def confirm(ctx: ServiceContext, request: SignedRequest) -> bytes:
+    """Message 3 on its own. Never counted, never throttled, and as often as the device likes."""
+    if len(request.body) > MAX_BODY_BYTES:
+        raise Refused("too_large")
+    with ctx.store.read() as conn:
+        enrolment = authenticated_enrolment(ctx, conn, request)
+    message = Message3.decode(request.body)
+    require_same_enrolment(enrolment, message.enrolment_id)
+    return Acknowledgement(apply_confirmation(ctx, enrolment.id, message.confirmation)).encode()
+
+
+def apply_confirmation(
+    ctx: ServiceContext, enrolment_id: bytes, received: Confirmation, *, status: EnrolmentStatus = "active"
+) -> int:
+    """One transaction; the epoch that is current after it.
+
+    Raises Refused: "not_active", "quarantined" (C3), "unknown_login" with the epoch (C4).
+    """
+    with ctx.store.write() as conn:
+        enrolment = load_enrolment(conn, enrolment_id, lock=True)
+        if enrolment is None or enrolment.status != status:
+            raise Refused("not_active")
+        known = enrolment.confirmed_token_hash
+        if known is not None and hmac.compare_digest(known, received.token_hash):
+            return enrolment.epoch  # C1: said before, the acknowledgement was lost
+        for row in pending_logins(conn, enrolment_id):
+            if row.token_hash is not None and hmac.compare_digest(row.token_hash, received.token_hash):
+                if row.ot_index != received.ot_index:
+                    break
+                _advance(ctx, conn, enrolment, row)  # C2
+                return enrolment.epoch + 1
+        void = [h for h in void_token_hashes(conn, enrolment_id) if hmac.compare_digest(h, received.token_hash)]
+        if not void:
+            raise Refused("unknown_login", epoch=enrolment.epoch)  # C4
+        # C3: two devices opened answers of one epoch. Returned from the block, so that the write commits.
+        quarantine(ctx, conn, enrolment, "clone_proved")
+    raise Refused("quarantined")
+
+
+def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row: LoginRow) -> None:
+    """C2: new epoch, new shares; the old ones are overwritten, the other pending logins become void."""
+    profile = ctx.policy.profiles[enrolment.profile_name]
+    session_id, rho = open_refresh(ctx.sealer, row, enrolment.epoch)
+    epoch, now = enrolment.epoch + 1, ctx.clock()
+    template = open_template(ctx.sealer, enrolment, profile)
+    template = refreshed_template(template, session_id, rho, enrolment.id)
+    credential = load_credential(conn, row.credential_id)
+    # Revoked meanwhile: its share is gone, and the rest of the confirmation still holds.
+    if credential is not None and credential.status != "revoked":
+        share = open_key_share(ctx.sealer, credential)
+        offset = refresh_offset(share.key, session_id, rho, credential.id)
+        sealed = seal_key_share(ctx.sealer, enrolment.id, credential.id, refreshed_key(share, offset))
+        set_credential_share(conn, credential.id, sealed, "active")
+        if credential.status == "provisional":
+            append_event(conn, at=now, name="credential_activated", enrolment_id=enrolment.id)
+    confirm_login(conn, enrolment.id, row.ot_index, now)
+    update_enrolment(
+        conn,
+        enrolment.id,
+        epoch=epoch,
+        sealed_template=seal_template(ctx.sealer, enrolment.id, epoch, template),
+        confirmed_index=row.ot_index,
+        confirmed_token_hash=row.token_hash,
+        consecutive_failures=0,
+        updated_at=now,
+    )

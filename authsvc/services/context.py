@@ -1,0 +1,38 @@
+"""What every use case is given: its tools, and the request as it arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mpc.primitives.rng import Rng
+
+from ..policy import Policy
+from ..sealing import Sealer
+from ..store.engine import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceContext:
+    """The server's tools, made once at start and shared by all requests."""
+
+    store: Store
+    sealer: Sealer
+    policy: Policy
+    rng: Rng
+    clock: Callable[[], float]
+    """Unix time in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """A request whose signature has not been checked yet."""
+
+    method: str
+    """Upper case."""
+    authority: str
+    """Host and port as addressed, lower case, without the scheme's default port (RFC 9421, section 2.2.3)."""
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case; repeated fields joined by a comma and a space."""
+    body: bytes = field(repr=False)

@@ -1,0 +1,105 @@
+"""Adding a credential: the server's share of a key for one relying party, provisional until its first signature."""
+
+from __future__ import annotations
+
+from mpc.errors import DecodeError
+from mpc.login.enrolment_messages import Accepted, AddCredential, RevokeCredential
+from mpc.threshold_rsa.public_key import PublicKey
+from mpc.threshold_rsa.shares import KeyShare
+
+from ..errors import Refused
+from ..policy import DAY_S
+from ..store.credentials import (
+    CredentialRow,
+    count_credentials,
+    delete_abandoned_credentials,
+    insert_credential,
+    load_credential,
+    revoke_credential,
+)
+from ..store.enrolments import load_enrolment
+from ..store.events import append_event
+from .context import ServiceContext, SignedRequest
+from .frame import authenticated_enrolment, require_same_enrolment
+from .secrets_at_rest import seal_key_share
+
+MAX_BODY_BYTES = 4096
+
+
+def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
+    """Store the share. Repeating it after a lost answer changes nothing and is answered alike.
+
+    Raises Refused: "unauthenticated", "not_active", "rp_not_allowed", "credential_conflict" (the id is taken, or
+    the enrolment holds as many as the policy allows); DecodeError for a key or share that is not acceptable.
+    """
+    with ctx.store.read() as conn:
+        enrolment = authenticated_enrolment(ctx, conn, request)
+    message = AddCredential.decode(request.body)
+    require_same_enrolment(enrolment, message.enrolment_id)
+    if message.rp_id not in ctx.policy.allowed_rp_ids:
+        raise Refused("rp_not_allowed")
+    try:
+        key = PublicKey.from_bytes(message.modulus, message.exponent)
+    except ValueError as error:
+        raise DecodeError("add_credential.modulus", str(error)) from None
+    share = KeyShare.from_bytes(key, message.key_share)
+    if share.value < 0:
+        raise DecodeError("add_credential.key_share", "the server's share is the positive one")
+    now = ctx.clock()
+    with ctx.store.write() as conn:
+        current = load_enrolment(conn, enrolment.id, lock=True)
+        if current is None or current.status != "active":
+            raise Refused("not_active")
+        delete_abandoned_credentials(conn, enrolment.id, now - DAY_S)
+        existing = load_credential(conn, message.credential_id)
+        if existing is not None:
+            if not _is_same(existing, message):
+                raise Refused("credential_conflict")
+        elif count_credentials(conn, enrolment.id) >= ctx.policy.limits.max_credentials_per_enrolment:
+            raise Refused("credential_conflict")
+        else:
+            insert_credential(
+                conn,
+                CredentialRow(
+                    id=message.credential_id,
+                    enrolment_id=enrolment.id,
+                    rp_id=message.rp_id,
+                    algorithm=message.algorithm,
+                    modulus=message.modulus,
+                    exponent=message.exponent,
+                    sealed_share=seal_key_share(ctx.sealer, enrolment.id, message.credential_id, share),
+                    status="provisional",
+                    sign_count=0,
+                    created_at=now,
+                ),
+            )
+            append_event(conn, at=now, name="credential_added", enrolment_id=enrolment.id)
+    return Accepted(current.epoch, current.last_index).encode()
+
+
+def revoke(ctx: ServiceContext, request: SignedRequest) -> bytes:
+    """The device gives one of its credentials up: the server's share is erased.
+
+    Whoever holds the request key may do this, whatever the enrolment's state: it can only take power away.
+    An id that is not this enrolment's is answered like one that was revoked before.
+    """
+    with ctx.store.read() as conn:
+        enrolment = authenticated_enrolment(ctx, conn, request)
+    message = RevokeCredential.decode(request.body)
+    require_same_enrolment(enrolment, message.enrolment_id)
+    with ctx.store.write() as conn:
+        existing = load_credential(conn, message.credential_id)
+        if existing is not None and existing.enrolment_id == enrolment.id and existing.status != "revoked":
+            revoke_credential(conn, existing.id)
+            append_event(conn, at=ctx.clock(), name="credential_revoked_by_device", enrolment_id=enrolment.id)
+    return Accepted(enrolment.epoch, enrolment.last_index).encode()
+
+
+def _is_same(existing: CredentialRow, message: AddCredential) -> bool:
+    return (
+        existing.enrolment_id == message.enrolment_id
+        and existing.status == "provisional"
+        and existing.modulus == message.modulus
+        and existing.rp_id == message.rp_id
+        and existing.algorithm == message.algorithm
+    )

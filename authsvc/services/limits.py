@@ -1,0 +1,38 @@
+"""Attempt limits and query budgets (NIST SP 800-63B-4, section 3.2.3, and the search for a template's centre).
+
+Consecutive counters stop guessing. They do not stop somebody who mixes his questions with genuine successes:
+a template falls in a number of answers linear in its length. The budgets are not restored by success.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sqlalchemy import Connection
+
+from ..errors import Refused
+from ..policy import DAY_S, Limits
+from ..store.enrolments import EnrolmentRow
+from ..store.logins import nth_latest_attempt_time, unconfirmed_count_since
+
+
+def check_limits(conn: Connection, limits: Limits, enrolment: EnrolmentRow, cost: int, now: float) -> None:
+    """Whether one more attempt of this cost (the number of templates) may be made now; part of row L1.
+
+    Raises Refused: "not_active" (disabled), "throttled" with the seconds to wait, "budget_spent".
+    """
+    if enrolment.consecutive_failures >= limits.consecutive_before_disabled:
+        raise Refused("not_active")
+    if enrolment.last_attempt_at is not None:
+        wait = enrolment.last_attempt_at + limits.delay_s(enrolment.consecutive_failures) - now
+        if wait > 0:
+            # A clock set back must not lock anybody out for longer than the policy's longest delay.
+            raise Refused("throttled", retry_after_s=min(math.ceil(wait), limits.max_delay_s))
+    if enrolment.template_attempts + cost > limits.attempts_per_template:
+        raise Refused("budget_spent")
+    if unconfirmed_count_since(conn, enrolment.id, now - 30 * DAY_S) + cost > limits.unconfirmed_per_30_days:
+        raise Refused("budget_spent")
+    a_day = limits.attempts_per_day // cost
+    latest = nth_latest_attempt_time(conn, enrolment.id, a_day) if a_day else now
+    if latest is not None and latest > now - DAY_S:
+        raise Refused("budget_spent")

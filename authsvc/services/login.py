@@ -1,0 +1,293 @@
+"""A login: frame, confirmation carried along, advisory checks, silent computation, one transaction, answer.
+
+The transaction re-reads everything and writes the verdict; the answer is a function of what was committed. Before
+it nothing is told to anybody, so any number of parallel requests see at most one failed verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from mpc.errors import DecodeError, ProtocolAbort
+from mpc.login.authenticator_data import (
+    assertion_data,
+    cose_rsa_key,
+    is_well_formed,
+    registration_data,
+    sign_count_of,
+)
+from mpc.login.messages import LoginStatement, Message1, message_1_max_bytes
+from mpc.login.profile import Profile
+from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
+from mpc.threshold_rsa.encodings import Algorithm
+
+from ..errors import Refused
+from ..policy import Policy
+from ..store.credentials import CredentialRow, load_credential, set_sign_count
+from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
+from ..store.logins import LoginRow, LoginState, insert_login
+from .confirmation import apply_confirmation
+from .context import ServiceContext, SignedRequest
+from .frame import authenticated_enrolment, require_same_enrolment
+from .limits import check_limits
+from .quarantine import QuarantineReason, quarantine
+from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal_refresh
+
+MAX_INDEX_JUMP = 2**20
+MAX_SIGN_COUNT_JUMP = 65_536
+_MAX_RECOMPUTATIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the computation is based on. The transaction checks that it is still so."""
+
+    enrolment: EnrolmentRow
+    credential: CredentialRow
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The computation raised something unexpected. Counted as a failed attempt, then raised again."""
+
+    error: Exception
+
+
+Computed = Verdict | Crashed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the transaction wrote, as what the device is told."""
+
+    reply: bytes | None = field(default=None, repr=False)
+    refusal: Refused | None = None
+    error: Exception | None = None
+    recompute: Snapshot | None = None
+
+
+def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
+    """Message 1 to message 2. Raises Refused, or DecodeError for malformed bodies."""
+    with ctx.store.read() as conn:
+        enrolment = authenticated_enrolment(ctx, conn, request)
+        message = _parsed(ctx.policy, enrolment, request.body)
+        if message.statement.confirmation is None:
+            snapshot = _advisory_snapshot(ctx, conn, enrolment, message)
+    if message.statement.confirmation is not None:
+        apply_confirmation(ctx, enrolment.id, message.statement.confirmation)
+        with ctx.store.read() as conn:
+            current = load_enrolment(conn, enrolment.id)
+            snapshot = _advisory_snapshot(ctx, conn, current or enrolment, message)
+    for _ in range(_MAX_RECOMPUTATIONS):
+        computed = _compute(ctx, snapshot, message, request.body)
+        outcome = commit_verdict(ctx, snapshot, message, request.body, computed)
+        if outcome.recompute is None:
+            return _told(outcome)
+        snapshot = outcome.recompute
+    raise Refused("unavailable")
+
+
+def commit_verdict(
+    ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: bytes, computed: Computed | None
+) -> Outcome:
+    """Rows L1–L8 in one transaction under the enrolment's lock; the first that fits is written.
+
+    `computed` is None where the statement did not fit the snapshot, so that there was nothing to compute with.
+    """
+    statement = message.statement
+    with ctx.store.write() as conn:
+        enrolment = load_enrolment(conn, snapshot.enrolment.id, lock=True)
+        credential = load_credential(conn, statement.credential_id)
+        if enrolment is None or credential is None:
+            return Outcome(refusal=Refused("not_active"))
+        try:
+            profile = _check_admissible(ctx, conn, enrolment, credential, statement)  # L1–L3
+        except Refused as refusal:
+            return Outcome(refusal=refusal)
+
+        def consumed(state: LoginState = "failed", **details: bytes | None) -> None:
+            _consume(ctx, conn, enrolment, statement, profile, body, state, **details)
+
+        def caught(reason: QuarantineReason) -> Outcome:
+            consumed()
+            quarantine(ctx, conn, enrolment, reason)
+            return Outcome(refusal=Refused("quarantined"))
+
+        if statement.epoch < enrolment.epoch:  # L4
+            return caught("clone_suspected")
+        if computed is None or not _same_basis(snapshot, enrolment, credential):
+            return Outcome(recompute=Snapshot(enrolment, credential))
+        if isinstance(computed, OtProofFailed):  # L5
+            return caught("ot_proof_failed")
+        if isinstance(computed, ShareTagFailed):  # L6
+            return caught("share_tag_failed")
+        if isinstance(computed, Crashed):
+            consumed()
+            return Outcome(error=computed.error)
+        if not _authenticator_data_is_right(statement, credential):  # L7
+            consumed()
+            return Outcome(refusal=Refused("bad_authenticator_data"))
+        consumed(  # L8
+            "pending",
+            token_hash=computed.token_hash,
+            sealed_rho=seal_refresh(
+                ctx.sealer, enrolment.id, statement.ot_index, enrolment.epoch, computed.session_id, computed.rho
+            ),
+        )
+        set_sign_count(conn, credential.id, sign_count_of(statement.authenticator_data))
+    return Outcome(reply=computed.message_2)
+
+
+def _parsed(policy: Policy, enrolment: EnrolmentRow, body: bytes) -> Message1:
+    profile = policy.profiles.get(enrolment.profile_name)
+    if profile is not None and len(body) > message_1_max_bytes(profile):
+        raise Refused("too_large")
+    message = Message1.decode(body)
+    require_same_enrolment(enrolment, message.statement.enrolment_id)
+    return message
+
+
+def _advisory_snapshot(
+    ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, message: Message1
+) -> Snapshot:
+    """The checks that save work and decide nothing: they are all made again in the transaction."""
+    credential = load_credential(conn, message.statement.credential_id)
+    if credential is None:
+        raise Refused("credential_not_usable")
+    profile = _check_admissible(ctx, conn, enrolment, credential, message.statement)
+    message.check_fits(profile, Algorithm(credential.algorithm))
+    return Snapshot(enrolment, credential)
+
+
+def _check_admissible(
+    ctx: ServiceContext,
+    conn: Connection,
+    enrolment: EnrolmentRow,
+    credential: CredentialRow,
+    statement: LoginStatement,
+) -> Profile:
+    """Rows L1–L3: refusals that write nothing and count nothing. The profile the enrolment is bound to."""
+    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    if enrolment.status != "active" or profile is None:
+        raise Refused("not_active")
+    check_limits(conn, ctx.policy.limits, enrolment, profile.templates, ctx.clock())
+    wanted = "active" if statement.kind == "get" else "provisional"
+    if credential.enrolment_id != enrolment.id or credential.status != wanted:
+        raise Refused("credential_not_usable")
+    if credential.rp_id not in ctx.policy.allowed_rp_ids:
+        raise Refused("rp_not_allowed")
+    if statement.ot_index <= enrolment.last_index:
+        raise Refused("stale_index", last_index=enrolment.last_index)
+    if statement.ot_index > enrolment.last_index + MAX_INDEX_JUMP:
+        raise Refused("index_ahead", last_index=enrolment.last_index)
+    if statement.epoch > enrolment.epoch:
+        raise Refused("epoch_ahead", epoch=enrolment.epoch)
+    if statement.profile_digest != profile.digest:
+        raise Refused("profile_changed")
+    if statement.base_ot_id != enrolment.base_ot_id:
+        raise Refused("base_ot_changed")
+    return profile
+
+
+def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: bytes) -> Computed | None:
+    """Both checks, garbling and sealing, in memory. None if the statement is of another epoch than the snapshot."""
+    enrolment, credential = snapshot.enrolment, snapshot.credential
+    if message.statement.epoch != enrolment.epoch or message.statement.base_ot_id != enrolment.base_ot_id:
+        return None
+    profile = ctx.policy.profiles[enrolment.profile_name]
+    try:
+        state = ServerLoginState(
+            server_id=ctx.policy.server_id,
+            profile=profile,
+            algorithm=Algorithm(credential.algorithm),
+            base_keys=open_base_keys(ctx.sealer, enrolment),
+            template=open_template(ctx.sealer, enrolment, profile),
+            key_share=open_key_share(ctx.sealer, credential),
+        )
+        return decide(ctx.rng, state, message, body)
+    except Exception as error:
+        # Whatever it was, it is told only after it has been counted: an uncounted difference between
+        # "the proof failed" and "something else failed" would be a free answer about Δ.
+        return Crashed(error)
+
+
+def _same_basis(snapshot: Snapshot, enrolment: EnrolmentRow, credential: CredentialRow) -> bool:
+    """Whether the rows that went into the computation are those that are current now."""
+    return (
+        snapshot.enrolment.epoch == enrolment.epoch
+        and snapshot.enrolment.base_ot_id == enrolment.base_ot_id
+        and snapshot.enrolment.sealed_base_ot == enrolment.sealed_base_ot
+        and snapshot.enrolment.sealed_template == enrolment.sealed_template
+        and snapshot.credential.sealed_share == credential.sealed_share
+    )
+
+
+def _authenticator_data_is_right(statement: LoginStatement, credential: CredentialRow) -> bool:
+    """Flags, relying party, key and counter are those of this credential and this kind of ceremony (row L7)."""
+    received = statement.authenticator_data
+    if statement.kind == "get":
+        expected = assertion_data(credential.rp_id, 0)
+    else:
+        cose_key = cose_rsa_key(
+            credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent
+        )
+        expected = registration_data(credential.rp_id, 0, credential.id, cose_key)
+    step = sign_count_of(received) - credential.sign_count
+    return is_well_formed(received, expected=expected) and 0 < step <= MAX_SIGN_COUNT_JUMP
+
+
+def _consume(
+    ctx: ServiceContext,
+    conn: Connection,
+    enrolment: EnrolmentRow,
+    statement: LoginStatement,
+    profile: Profile,
+    body: bytes,
+    state: LoginState,
+    *,
+    token_hash: bytes | None = None,
+    sealed_rho: bytes | None = None,
+) -> None:
+    """Use up the index and count the attempt: failed until it is confirmed."""
+    now = ctx.clock()
+    insert_login(
+        conn,
+        LoginRow(
+            enrolment_id=enrolment.id,
+            ot_index=statement.ot_index,
+            credential_id=statement.credential_id,
+            at=now,
+            cost=profile.templates,
+            state=state,
+            kind="create" if statement.kind == "create" else "get",
+            token_hash=token_hash,
+            sealed_rho=sealed_rho,
+            request_hash=hashlib.sha256(body).digest(),
+        ),
+    )
+    update_enrolment(
+        conn,
+        enrolment.id,
+        last_index=statement.ot_index,
+        consecutive_failures=enrolment.consecutive_failures + 1,
+        last_attempt_at=now,
+        template_attempts=enrolment.template_attempts + profile.templates,
+        updated_at=now,
+    )
+
+
+def _told(outcome: Outcome) -> bytes:
+    if outcome.refusal is not None:
+        raise outcome.refusal
+    if isinstance(outcome.error, DecodeError):
+        raise outcome.error
+    if isinstance(outcome.error, ProtocolAbort):
+        raise Refused("malformed", field="message_1") from None
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.reply is None:
+        raise AssertionError("an outcome without a reply, a refusal or an error")
+    return outcome.reply

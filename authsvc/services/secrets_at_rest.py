@@ -1,0 +1,79 @@
+"""What the sealed columns hold, and what each is bound to.
+
+| column | content | bound to |
+|---|---|---|
+| sealed_base_ot | Δ ‖ 128 keys | the base-OT run |
+| sealed_pending_base_ot | the receiver's state between two requests | the base-OT run |
+| sealed_template | t2 ‖ m2 | the epoch |
+| sealed_share | d2 | the credential |
+| sealed_rho | session id ‖ ρ | index and epoch of the login |
+"""
+
+from __future__ import annotations
+
+from mpc.login.profile import Profile
+from mpc.login.template import TemplateShare
+from mpc.ot.base_ot import ReceiverState
+from mpc.ot.keys import SenderBaseKeys
+from mpc.threshold_rsa.public_key import PublicKey
+from mpc.threshold_rsa.shares import KeyShare
+
+from ..sealing import Sealer
+from ..store.credentials import CredentialRow
+from ..store.enrolments import EnrolmentRow
+from ..store.logins import LoginRow
+
+_SESSION_ID_BYTES = 32
+
+
+def seal_base_keys(sealer: Sealer, enrolment_id: bytes, base_ot_id: bytes, keys: SenderBaseKeys) -> bytes:
+    return sealer.seal(enrolment_id, "sealed_base_ot", base_ot_id, keys.to_bytes())
+
+
+def open_base_keys(sealer: Sealer, row: EnrolmentRow) -> SenderBaseKeys:
+    opened = sealer.open(row.id, "sealed_base_ot", row.base_ot_id or b"", row.sealed_base_ot)
+    return SenderBaseKeys.from_bytes(opened)
+
+
+def seal_receiver_state(sealer: Sealer, enrolment_id: bytes, base_ot_id: bytes, state: ReceiverState) -> bytes:
+    return sealer.seal(enrolment_id, "sealed_pending_base_ot", base_ot_id, state.to_bytes())
+
+
+def open_receiver_state(sealer: Sealer, row: EnrolmentRow) -> ReceiverState:
+    context = row.pending_base_ot_id or b""
+    return ReceiverState.from_bytes(
+        sealer.open(row.id, "sealed_pending_base_ot", context, row.sealed_pending_base_ot)
+    )
+
+
+def seal_template(sealer: Sealer, enrolment_id: bytes, epoch: int, share: TemplateShare) -> bytes:
+    return sealer.seal(enrolment_id, "sealed_template", _number(epoch), share.to_bytes())
+
+
+def open_template(sealer: Sealer, row: EnrolmentRow, profile: Profile) -> TemplateShare:
+    opened = sealer.open(row.id, "sealed_template", _number(row.epoch), row.sealed_template)
+    return TemplateShare.from_bytes(profile, opened)
+
+
+def seal_key_share(sealer: Sealer, enrolment_id: bytes, credential_id: bytes, share: KeyShare) -> bytes:
+    return sealer.seal(enrolment_id, "sealed_share", credential_id, share.to_bytes())
+
+
+def open_key_share(sealer: Sealer, row: CredentialRow) -> KeyShare:
+    key = PublicKey.from_bytes(row.modulus, row.exponent)
+    return KeyShare.from_bytes(key, sealer.open(row.enrolment_id, "sealed_share", row.id, row.sealed_share))
+
+
+def seal_refresh(sealer: Sealer, enrolment_id: bytes, ot_index: int, epoch: int, sid: bytes, rho: bytes) -> bytes:
+    return sealer.seal(enrolment_id, "sealed_rho", _number(ot_index) + _number(epoch), sid + rho)
+
+
+def open_refresh(sealer: Sealer, row: LoginRow, epoch: int) -> tuple[bytes, bytes]:
+    """(session id, ρ)."""
+    context = _number(row.ot_index) + _number(epoch)
+    opened = sealer.open(row.enrolment_id, "sealed_rho", context, row.sealed_rho)
+    return opened[:_SESSION_ID_BYTES], opened[_SESSION_ID_BYTES:]
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(8, "big")

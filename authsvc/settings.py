@@ -1,0 +1,317 @@
+"""Settings: the one place that reads the environment and the policy file.
+
+Every setting can come from an environment variable `TANDEM_NAME` (nested ones as
+`TANDEM_LIMITS__ATTEMPTS_PER_DAY`) or from the TOML file that `TANDEM_POLICY_FILE` names; the environment
+wins. `policy()` and `load_kek()` turn them into what is passed down.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from mpc.login.profile import Profile
+
+from .policy import Limits, Policy
+from .sealing import KEK_BYTES
+from .store.engine import sqlite_url
+
+POLICY_FILE_VARIABLE = "TANDEM_POLICY_FILE"
+_MIN_TOKEN_CHARACTERS = 20
+
+
+class SettingsError(Exception):
+    """A setting or one of its files is wrong. The text says which and what to do; it is meant for the
+    operator.
+    """
+
+
+class ProfileSettings(BaseModel):
+    """One `[profiles.NAME]` table. Masked profiles leave `threshold` out and give the other three numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    code_bits: int
+    threshold: int = 0
+    encoder_id: str = "binary-code-v1"
+    templates: int = 1
+    masked: bool = False
+    min_valid: int = 0
+    ratio_numerator: int = 0
+    ratio_shift: int = 0
+
+
+class LimitSettings(BaseModel):
+    """The `[limits]` table; see `authsvc.policy.Limits` for what each means. Times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    consecutive_before_delay: int = Field(default=5, ge=1, le=100)
+    first_delay_s: int = Field(default=30, ge=30, le=86_400)
+    max_delay_s: int = Field(default=3600, ge=30, le=7 * 86_400)
+    consecutive_before_disabled: int = Field(default=50, ge=1, le=100)
+    unconfirmed_per_30_days: int = Field(default=100, ge=1, le=100_000)
+    attempts_per_day: int = Field(default=200, ge=1, le=100_000)
+    attempts_per_template: int = Field(default=5000, ge=1, le=10_000_000)
+    max_credentials_per_enrolment: int = Field(default=64, ge=1, le=10_000)
+    freshness_s: int = Field(default=60, ge=5, le=600)
+    enrolment_code_lifetime_s: int = Field(default=86_400, ge=60, le=30 * 86_400)
+    recovery_code_lifetime_s: int = Field(default=86_400, ge=60, le=30 * 86_400)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LimitSettings:
+        if self.max_delay_s < self.first_delay_s:
+            raise ValueError("max_delay_s must not be below first_delay_s")
+        if self.consecutive_before_disabled < self.consecutive_before_delay:
+            raise ValueError("consecutive_before_disabled must not be below consecutive_before_delay")
+        return self
+
+
+def _default_profiles() -> dict[str, ProfileSettings]:
+    # 0.32: strangers 6e-9, the worst crafted probe found 3e-6, genuine captures refused 0 of 20,000 (docs/encoders.md).
+    plain = {f"sim-{n}": ProfileSettings(code_bits=n, threshold=32 * n // 100) for n in (512, 1024, 2048, 4096)}
+    masked = ProfileSettings(code_bits=2048, masked=True, min_valid=1536, ratio_numerator=82, ratio_shift=8)
+    return {**plain, "sim-2048-masked": masked}
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Relative paths are relative to the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TANDEM_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    server_id: str = Field(default="tandem", pattern=r"^[!-~]{1,200}$")
+    data_dir: Path = Path("tandem-data")
+    database_path: Path | None = None
+    database_url: str | None = None
+    kek_file: Path | None = None
+    kek: SecretStr | None = None
+    admin_token_file: Path | None = None
+    admin_token: SecretStr | None = None
+    profiles: dict[str, ProfileSettings] = Field(default_factory=_default_profiles, min_length=1)
+    allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
+    limits: LimitSettings = LimitSettings()
+    host: str = "127.0.0.1"
+    port: int = Field(default=8443, ge=0, le=65535)
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
+
+    @field_validator("allowed_rp_ids")
+    @classmethod
+    def _exact_rp_ids(cls, values: list[str]) -> list[str]:
+        for value in values:
+            if (
+                not value
+                or value != value.lower()
+                or not value.isascii()
+                or len(value) > 253
+                or set(value) & set("/:*@ ")
+            ):
+                raise ValueError(
+                    "each must be a bare lower-case domain name, as in a relying party's rpId; no wildcards"
+                )
+        return values
+
+    @field_validator("admin_token")
+    @classmethod
+    def _long_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < _MIN_TOKEN_CHARACTERS:
+            raise ValueError(f"must have at least {_MIN_TOKEN_CHARACTERS} characters")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        for one, other in (
+            ("database_path", "database_url"),
+            ("kek", "kek_file"),
+            ("admin_token", "admin_token_file"),
+        ):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"set {one} or {other}, not both")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together")
+        if self.database_url is not None:
+            try:
+                backend = make_url(self.database_url).get_backend_name()
+            except ArgumentError:
+                raise ValueError("database_url: not a database URL") from None
+            if backend != "sqlite":
+                raise ValueError("database_url: must begin with sqlite://")
+        for name, fields in self.profiles.items():
+            try:
+                Profile.from_dict({"name": name, **fields.model_dump()})
+            except ValueError as error:
+                raise ValueError(f"profiles.{name[:40]}: {error}") from None
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the policy file."""
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        if policy_file := os.environ.get(POLICY_FILE_VARIABLE):
+            if not Path(policy_file).is_file():
+                raise SettingsError(f"{POLICY_FILE_VARIABLE}: there is no file {policy_file}")
+            try:
+                sources += (TomlConfigSettingsSource(settings_cls, toml_file=policy_file),)
+            except (ValueError, OSError) as error:
+                raise SettingsError(
+                    f"{POLICY_FILE_VARIABLE}: {policy_file} is not readable as TOML: {error}"
+                ) from error
+        return sources
+
+    def database(self) -> URL:
+        """Where the database is; `data_dir/authsvc.db` unless set."""
+        if self.database_url is not None:
+            return make_url(self.database_url)
+        return sqlite_url(self.database_path or self.data_dir / "authsvc.db")
+
+    def policy(self) -> Policy:
+        """The policy for the use cases."""
+        return Policy(
+            server_id=self.server_id,
+            profiles={
+                name: Profile.from_dict({"name": name, **fields.model_dump()}) for name, fields in self.profiles.items()
+            },
+            allowed_rp_ids=frozenset(self.allowed_rp_ids),
+            limits=Limits(**self.limits.model_dump()),
+        )
+
+    def load_kek(self) -> bytes:
+        """The 32-byte key-encryption key: from the setting, or its file, which is made at the first start.
+
+        Losing this file makes every share in the database useless; see to a backup apart from the database's.
+        SettingsError.
+        """
+        if self.kek is not None:
+            try:
+                kek = base64.b64decode(self.kek.get_secret_value(), validate=True)
+            except (binascii.Error, ValueError):
+                raise SettingsError("kek: not base64") from None
+            if len(kek) != KEK_BYTES:
+                raise SettingsError(f"kek: must be {KEK_BYTES} bytes in base64")
+            return kek
+        path = self.kek_file or self.data_dir / "kek"
+        kek = _read_or_create(path, secrets.token_bytes(KEK_BYTES), "kek_file")
+        if len(kek) != KEK_BYTES:
+            raise SettingsError(f"kek_file: {path} must hold exactly {KEK_BYTES} bytes; restore it from its backup")
+        return kek
+
+    def load_admin_token(self) -> str:
+        """The bearer token of the admin API: from the setting, or its file, which is made at the first start.
+        SettingsError.
+        """
+        if self.admin_token is not None:
+            return self.admin_token.get_secret_value()
+        path = self.admin_token_file or self.data_dir / "admin-token"
+        fresh = secrets.token_urlsafe(32).encode("ascii")
+        try:
+            token = _read_or_create(path, fresh, "admin_token_file").decode("ascii").strip()
+        except UnicodeDecodeError:
+            raise SettingsError(f"admin_token_file: {path} must hold printable ASCII") from None
+        if len(token) < _MIN_TOKEN_CHARACTERS or not token.isprintable():
+            raise SettingsError(
+                f"admin_token_file: {path} must hold at least {_MIN_TOKEN_CHARACTERS} characters in one line"
+            )
+        return token
+
+    def as_table(self) -> dict[str, Any]:
+        """The effective settings as plain values, with secrets hidden."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        for name in ("kek", "admin_token"):
+            values[name] = "(hidden)" if values[name] is not None else None
+        # A URL may carry a password.
+        values["database_url"] = self.database().render_as_string(hide_password=True)
+        return values
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings from environment and policy file; SettingsError names each setting that is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_input=False, include_url=False, include_context=False):
+            name = ".".join(str(part) for part in item["loc"])
+            problems.append(f"{name}: {item['msg']}" if name else item["msg"])
+        raise SettingsError("wrong settings:\n  " + "\n  ".join(problems)) from None
+    except ValueError as error:  # values that are not even JSON where JSON is needed
+        raise SettingsError(f"wrong settings: {error}") from None
+
+
+def ensure_data_dir(settings: Settings) -> None:
+    """Make the data directory, for its owner alone, if it does not exist. SettingsError."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"data_dir: cannot make {settings.data_dir}: {error.strerror}") from error
+
+
+def _read_or_create(path: Path, fresh: bytes, setting: str) -> bytes:
+    """The content of a secret file; `fresh` is written first if there is no such file."""
+    try:
+        # O_EXCL: of two processes that start at once, one writes, and a planted file or link is never written
+        # to. The content goes to a private name first, so that the other process never reads half of it.
+        if not os.path.lexists(path):
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(fresh)
+                    file.flush()
+                    os.fsync(file.fileno())
+                with suppress(FileExistsError):
+                    os.link(temporary, path)
+            finally:
+                os.unlink(temporary)
+            directory = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SettingsError(f"{setting}: {path} is not a regular file")
+            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise SettingsError(f"{setting}: {path} can be read by others than its owner; run chmod 600 {path}")
+            return file.read(4096)
+    except OSError as error:
+        raise SettingsError(f"{setting}: cannot use {path}: {error.strerror}") from error

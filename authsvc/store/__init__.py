@@ -1,0 +1,1 @@
+"""SQL and nothing else: tables, transactions, and one file of queries for each aggregate."""

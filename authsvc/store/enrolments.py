@@ -1,0 +1,123 @@
+"""Rows of `enrolments`: one for each enrolled template, with all that its state machine remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Literal, TypedDict, Unpack
+
+from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
+
+from .tables import enrolments
+
+EnrolmentStatus = Literal["enrolling", "active", "quarantined", "recovering", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentRow:
+    """One enrolment as stored. Field order is column order."""
+
+    id: bytes
+    status: EnrolmentStatus
+    status_reason: str | None
+    label: str
+    profile_name: str
+    signing_key: bytes
+    next_signing_key: bytes | None
+    epoch: int
+    base_ot_id: bytes | None
+    sealed_base_ot: bytes | None = field(repr=False)
+    sealed_pending_base_ot: bytes | None = field(repr=False)
+    pending_base_ot_id: bytes | None
+    sealed_template: bytes | None = field(repr=False)
+    last_index: int
+    confirmed_index: int | None
+    confirmed_token_hash: bytes | None = field(repr=False)
+    consecutive_failures: int
+    last_attempt_at: float | None
+    template_attempts: int
+    created_at: float
+    updated_at: float
+
+
+class EnrolmentChanges(TypedDict, total=False):
+    """The columns an update may set."""
+
+    status: EnrolmentStatus
+    status_reason: str | None
+    signing_key: bytes
+    next_signing_key: bytes | None
+    epoch: int
+    base_ot_id: bytes | None
+    sealed_base_ot: bytes | None
+    sealed_pending_base_ot: bytes | None
+    pending_base_ot_id: bytes | None
+    sealed_template: bytes | None
+    last_index: int
+    confirmed_index: int | None
+    confirmed_token_hash: bytes | None
+    consecutive_failures: int
+    last_attempt_at: float | None
+    template_attempts: int
+    updated_at: float
+
+
+def load_enrolment(conn: Connection, enrolment_id: bytes, *, lock: bool = False) -> EnrolmentRow | None:
+    """The enrolment, or None. lock: hold its row until the transaction ends (a SQLite write transaction holds
+    all anyway).
+    """
+    row = conn.execute(_LOAD_LOCKED if lock else _LOAD, {"id": enrolment_id}).first()
+    return None if row is None else EnrolmentRow(*row)
+
+
+def load_signing_key(conn: Connection, enrolment_id: bytes) -> bytes | None:
+    """The 65-byte request-signing key of an enrolment, or None."""
+    key: bytes | None = conn.execute(_SIGNING_KEY, {"id": enrolment_id}).scalar()
+    return key
+
+
+def list_enrolments(conn: Connection) -> list[EnrolmentRow]:
+    """All enrolments, oldest first."""
+    return [EnrolmentRow(*row) for row in conn.execute(_LIST)]
+
+
+def insert_enrolment(conn: Connection, row: EnrolmentRow) -> None:
+    """Add an enrolment."""
+    conn.execute(_INSERT, {name: getattr(row, name) for name in _COLUMNS})
+
+
+def delete_abandoned_enrolments(conn: Connection, before: float) -> None:
+    """Remove enrolments that were begun before that time and never finished."""
+    conn.execute(_DELETE_ABANDONED, {"before": before})
+
+
+def update_enrolment(conn: Connection, enrolment_id: bytes, **changes: Unpack[EnrolmentChanges]) -> None:
+    """Set the given columns of one enrolment. KeyError if there is no such row, or a name is not a settable
+    column.
+    """
+    if conn.execute(_update(tuple(changes)), {"row_id": enrolment_id, **changes}).rowcount != 1:
+        raise KeyError("no such enrolment")
+
+
+_COLUMNS = tuple(item.name for item in fields(EnrolmentRow))
+_ALL = [enrolments.c[name] for name in _COLUMNS]
+_LOAD = select(*_ALL).where(enrolments.c.id == bindparam("id"))
+_LOAD_LOCKED = _LOAD.with_for_update()
+_SIGNING_KEY = select(enrolments.c.signing_key).where(enrolments.c.id == bindparam("id"))
+_LIST = select(*_ALL).order_by(enrolments.c.created_at, enrolments.c.id)
+_INSERT = insert(enrolments)
+_DELETE_ABANDONED = delete(enrolments).where(
+    enrolments.c.status == "enrolling", enrolments.c.created_at < bindparam("before")
+)
+_SETTABLE = frozenset(EnrolmentChanges.__annotations__)
+
+
+@lru_cache(maxsize=128)
+def _update(names: tuple[str, ...]) -> Update:
+    if not names or not _SETTABLE.issuperset(names):
+        raise KeyError("not a settable column of enrolments")
+    return (
+        update(enrolments)
+        .where(enrolments.c.id == bindparam("row_id"))
+        .values({name: bindparam(name) for name in names})
+    )

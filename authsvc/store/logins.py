@@ -1,0 +1,134 @@
+"""Rows of `logins`: one for each counted attempt, kept for budgets and audit.
+
+| state | meaning | token hash and ρ |
+|---|---|---|
+| pending | answered, not confirmed | both |
+| void | was pending when another login was confirmed | token hash, until the next confirmation |
+| confirmed | the device proved that it opened the answer | neither (the enrolment keeps the token hash) |
+| failed | refused, or nothing came of it | neither |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
+
+from .tables import logins
+
+LoginState = Literal["failed", "pending", "void", "confirmed"]
+LoginKind = Literal["create", "get"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRow:
+    """One counted attempt as stored. Field order is column order."""
+
+    enrolment_id: bytes
+    ot_index: int
+    credential_id: bytes
+    at: float
+    cost: int
+    state: LoginState
+    kind: LoginKind
+    token_hash: bytes | None = field(repr=False)
+    sealed_rho: bytes | None = field(repr=False)
+    request_hash: bytes
+    confirmed_at: float | None = None
+
+
+def insert_login(conn: Connection, row: LoginRow) -> None:
+    """Record a counted attempt. sqlalchemy.exc.IntegrityError if the index was consumed before."""
+    conn.execute(_INSERT, {name: getattr(row, name) for name in _COLUMNS})
+
+
+def load_login(conn: Connection, enrolment_id: bytes, ot_index: int) -> LoginRow | None:
+    """The attempt at an index, or None."""
+    row = conn.execute(_LOAD, {"enrolment_id": enrolment_id, "ot_index": ot_index}).first()
+    return None if row is None else LoginRow(*row)
+
+
+def pending_logins(conn: Connection, enrolment_id: bytes) -> list[LoginRow]:
+    """The answered logins of the current epoch that nobody has confirmed."""
+    return [LoginRow(*row) for row in conn.execute(_PENDING, {"enrolment_id": enrolment_id})]
+
+
+def void_token_hashes(conn: Connection, enrolment_id: bytes) -> list[bytes]:
+    """Token hashes of the logins that lost against the last confirmed one: seeing such a token proves a
+    clone.
+    """
+    return list(conn.execute(_VOID_HASHES, {"enrolment_id": enrolment_id}).scalars())
+
+
+def confirm_login(conn: Connection, enrolment_id: bytes, ot_index: int, confirmed_at: float) -> None:
+    """Move one pending login to confirmed, every other pending one to void, and forget what was void before.
+
+    KeyError if that login is not pending.
+    """
+    key = {"row_enrolment_id": enrolment_id}
+    conn.execute(_FORGET_VOID, key)
+    confirmed = conn.execute(_CONFIRM, {**key, "row_ot_index": ot_index, "confirmed_at": confirmed_at})
+    if confirmed.rowcount != 1:
+        raise KeyError("no such pending login")
+    conn.execute(_VOID_PENDING, key)
+
+
+def drop_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
+    """Turn the pending logins into failed ones and erase their ρ and token hashes; how many there were."""
+    return conn.execute(_DROP_PENDING, {"row_enrolment_id": enrolment_id}).rowcount
+
+
+def set_login_state(conn: Connection, enrolment_id: bytes, ot_index: int, state: Literal["failed", "void"]) -> None:
+    """Move one login to failed or void. KeyError if there is none at that index."""
+    statement = _TO_VOID if state == "void" else _TO_FAILED
+    if conn.execute(statement, {"row_enrolment_id": enrolment_id, "row_ot_index": ot_index}).rowcount != 1:
+        raise KeyError("no such login")
+
+
+def nth_latest_attempt_time(conn: Connection, enrolment_id: bytes, n: int) -> float | None:
+    """When the n-th latest counted attempt happened (n ≥ 1), or None if there were fewer."""
+    at: float | None = conn.execute(_NTH_LATEST, {"enrolment_id": enrolment_id, "skip": n - 1}).scalar()
+    return at
+
+
+def unconfirmed_count_since(conn: Connection, enrolment_id: bytes, since: float) -> int:
+    """The summed cost of the attempts since then that were not confirmed (pending ones included)."""
+    return int(conn.execute(_UNCONFIRMED, {"enrolment_id": enrolment_id, "since": since}).scalar_one())
+
+
+_COLUMNS = tuple(item.name for item in fields(LoginRow))
+_ALL = [logins.c[name] for name in _COLUMNS]
+_MINE = logins.c.enrolment_id == bindparam("enrolment_id")
+# Literals, not parameters, and the index's own condition beside each: SQLite uses a partial index only where
+# it finds that condition word for word.
+_OPEN = logins.c.state != literal_column("'confirmed'")
+_IS_PENDING = and_(_OPEN, logins.c.state == literal_column("'pending'"))
+_IS_VOID = and_(_OPEN, logins.c.state == literal_column("'void'"))
+_IS_UNCONFIRMED = and_(
+    _OPEN, logins.c.state.in_([literal_column(f"'{name}'") for name in ("failed", "pending", "void")])
+)
+
+_INSERT = insert(logins)
+_LOAD = select(*_ALL).where(_MINE, logins.c.ot_index == bindparam("ot_index"))
+# The inner query needs nothing but the index. Asked for the row at once, SQLite would walk the enrolment's
+# whole history by the primary key, which it takes to be as selective.
+_PENDING_INDEXES = select(logins.c.ot_index).where(_MINE, _IS_PENDING).scalar_subquery()
+_VOID_INDEXES = select(logins.c.ot_index).where(_MINE, _IS_VOID).scalar_subquery()
+_PENDING = select(*_ALL).where(_MINE, logins.c.ot_index.in_(_PENDING_INDEXES)).order_by(logins.c.ot_index)
+_VOID_HASHES = select(logins.c.token_hash).where(_MINE, logins.c.ot_index.in_(_VOID_INDEXES))
+_NTH_LATEST = select(logins.c.at).where(_MINE).order_by(logins.c.ot_index.desc()).limit(1).offset(bindparam("skip"))
+_UNCONFIRMED = select(func.coalesce(func.sum(logins.c.cost), 0)).where(
+    _MINE, _IS_UNCONFIRMED, logins.c.at >= bindparam("since")
+)
+
+_UPDATE_MINE = update(logins).where(logins.c.enrolment_id == bindparam("row_enrolment_id"))
+_UPDATE_ONE = _UPDATE_MINE.where(logins.c.ot_index == bindparam("row_ot_index"))
+_CONFIRM = _UPDATE_ONE.where(_IS_PENDING).values(
+    state="confirmed", token_hash=None, sealed_rho=None, confirmed_at=bindparam("confirmed_at")
+)
+_FORGET_VOID = _UPDATE_MINE.where(_IS_VOID).values(state="failed", token_hash=None)
+_VOID_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None)
+_DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)
+_TO_VOID = _UPDATE_ONE.values(state="void", sealed_rho=None)
+_TO_FAILED = _UPDATE_ONE.values(state="failed", token_hash=None, sealed_rho=None)

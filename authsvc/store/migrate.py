@@ -1,0 +1,57 @@
+"""Brings the database to the revision of this code. Run at every start, and by `authsvc migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection
+
+from .engine import Store
+
+
+class MigrationError(Exception):
+    """The database is at a revision this version does not know: it was used by a newer one. Upgrade the
+    server.
+    """
+
+
+def upgrade(store: Store, revision: str = "head") -> None:
+    """Upgrade in one exclusive transaction; nothing happens if the database is at `revision` already."""
+    _run(store, revision, up=True)
+
+
+def downgrade(store: Store, revision: str) -> None:
+    """Go back to `revision` ("base" removes every table)."""
+    _run(store, revision, up=False)
+
+
+def current_revision(conn: Connection) -> str | None:
+    """The revision the database is at, or None for an empty one."""
+    return MigrationContext.configure(conn).get_current_revision()
+
+
+def head_revision() -> str | None:
+    """The revision this code was written for."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _run(store: Store, revision: str, *, up: bool) -> None:
+    config = _config()
+    with store.write() as conn:
+        config.attributes["connection"] = conn
+        try:
+            (command.upgrade if up else command.downgrade)(config, revision)
+        except CommandError as error:
+            raise MigrationError("the database is at a revision that this version does not know") from error
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,28 @@
+"""Rows of `server_state`: what belongs to the whole database."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, func, insert, select
+
+from .tables import enrolments, server_state
+
+
+def load_state(conn: Connection, name: str) -> bytes | None:
+    """The value under a name, or None."""
+    value: bytes | None = conn.execute(_LOAD, {"name": name}).scalar()
+    return value
+
+
+def insert_state(conn: Connection, name: str, value: bytes) -> None:
+    """Set a value that is written once."""
+    conn.execute(_INSERT, {"name": name, "value": value})
+
+
+def any_enrolment(conn: Connection) -> bool:
+    """Whether the database holds an enrolment."""
+    return bool(conn.execute(_ANY).scalar_one())
+
+
+_LOAD = select(server_state.c.value).where(server_state.c.name == bindparam("name"))
+_INSERT = insert(server_state)
+_ANY = select(func.count()).select_from(enrolments)

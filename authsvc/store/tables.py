@@ -1,0 +1,129 @@
+"""The tables, as SQLAlchemy Core metadata. Columns named `sealed_*` hold only what `authsvc.sealing`
+produced.
+
+Times are Unix seconds. Ids and hashes are exact bytes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("label", Text, nullable=False),
+    Column("profile_name", Text, nullable=False),
+    Column("signing_key", LargeBinary(65), nullable=False),
+    Column("next_signing_key", LargeBinary(65)),
+    Column("epoch", Integer, nullable=False),
+    Column("base_ot_id", LargeBinary(16)),
+    Column("sealed_base_ot", LargeBinary),
+    Column("sealed_pending_base_ot", LargeBinary),
+    Column("pending_base_ot_id", LargeBinary(16)),
+    Column("sealed_template", LargeBinary),
+    Column("last_index", BigInteger, nullable=False),
+    Column("confirmed_index", BigInteger),
+    Column("confirmed_token_hash", LargeBinary(32)),
+    Column("consecutive_failures", Integer, nullable=False),
+    Column("last_attempt_at", Double),
+    Column("template_attempts", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", LargeBinary(64), primary_key=True),
+    Column("enrolment_id", LargeBinary(16), ForeignKey("enrolments.id"), nullable=False, index=True),
+    Column("rp_id", Text, nullable=False),
+    Column("algorithm", Integer, nullable=False),
+    Column("modulus", LargeBinary, nullable=False),
+    Column("exponent", Integer, nullable=False),
+    Column("sealed_share", LargeBinary),
+    Column("status", Text, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+logins = Table(
+    "logins",
+    metadata,
+    Column("enrolment_id", LargeBinary(16), ForeignKey("enrolments.id"), nullable=False),
+    Column("ot_index", BigInteger, nullable=False),
+    Column("credential_id", LargeBinary(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("cost", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("token_hash", LargeBinary(32)),
+    Column("sealed_rho", LargeBinary),
+    Column("request_hash", LargeBinary(32), nullable=False),
+    Column("confirmed_at", Double),
+    PrimaryKeyConstraint("enrolment_id", "ot_index"),
+    # The budgets count unconfirmed attempts, and confirming looks for pending and void ones: few rows beside
+    # a long history of good logins, so they have an index that leaves those out.
+    Index(
+        "ix_logins_unconfirmed",
+        "enrolment_id",
+        "state",
+        "at",
+        "cost",
+        sqlite_where=text("state <> 'confirmed'"),
+        postgresql_where=text("state <> 'confirmed'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("code_hash", LargeBinary(32), primary_key=True),
+    Column("purpose", Text, nullable=False),
+    Column("enrolment_id", LargeBinary(16)),
+    Column("label", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("used_at", Double),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("enrolment_id", LargeBinary(16), index=True),
+    Column("name", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+server_state = Table(
+    "server_state",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)

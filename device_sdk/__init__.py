@@ -1,0 +1,29 @@
+"""Tandem's device SDK: FIDO logins whose key and template are split between this device and a server."""
+
+from device_sdk.async_device import AsyncDevice
+from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder, SignProjection, SimulatedSensor
+from device_sdk.device import CredentialInfo, Device, Inspection
+from device_sdk.errors import Advice, TandemError, WebAuthnError
+from device_sdk.transport import HttpTransport, Transport
+from device_sdk.vault import KeyFile, Passphrase, PlatformKey, VaultKey
+
+__all__ = [
+    "Advice",
+    "AsyncDevice",
+    "BinaryCode",
+    "BinaryCodeEncoder",
+    "CredentialInfo",
+    "Device",
+    "Encoder",
+    "HttpTransport",
+    "Inspection",
+    "KeyFile",
+    "Passphrase",
+    "PlatformKey",
+    "SignProjection",
+    "SimulatedSensor",
+    "TandemError",
+    "Transport",
+    "VaultKey",
+    "WebAuthnError",
+]

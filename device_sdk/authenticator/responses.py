@@ -1,0 +1,76 @@
+"""RegistrationResponseJSON and AuthenticationResponseJSON (WebAuthn Level 3, sections 5.1 and 5.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from device_sdk.authenticator import base64url
+from device_sdk.authenticator.client_data import ClientData
+
+
+def registration_response(
+    *,
+    credential_id: bytes,
+    client_data: ClientData,
+    authenticator_data: bytes,
+    attestation_object: bytes,
+    algorithm: int,
+    modulus: int,
+    exponent: int,
+    discoverable: bool | None,
+) -> dict[str, Any]:
+    """The JSON form of a new credential, for the relying party.
+
+    `discoverable` is reported as credProps.rk; None where the relying party did not ask for credProps.
+    """
+    extension_results = {} if discoverable is None else {"credProps": {"rk": discoverable}}
+    response = {
+        "clientDataJSON": base64url.encode(client_data.json),
+        "attestationObject": base64url.encode(attestation_object),
+        "authenticatorData": base64url.encode(authenticator_data),
+        "transports": ["internal"],
+        "publicKeyAlgorithm": algorithm,
+        "publicKey": base64url.encode(_subject_public_key_info(modulus, exponent)),
+    }
+    return _credential(credential_id, response, extension_results)
+
+
+def authentication_response(
+    *,
+    credential_id: bytes,
+    client_data: ClientData,
+    authenticator_data: bytes,
+    signature: bytes,
+    user_handle: bytes | None,
+) -> dict[str, Any]:
+    """The JSON form of an assertion. `user_handle` is given for a discoverable credential, else None."""
+    response = {
+        "clientDataJSON": base64url.encode(client_data.json),
+        "authenticatorData": base64url.encode(authenticator_data),
+        "signature": base64url.encode(signature),
+    }
+    if user_handle is not None:
+        response["userHandle"] = base64url.encode(user_handle)
+    return _credential(credential_id, response, {})
+
+
+def _credential(
+    credential_id: bytes, response: dict[str, Any], extension_results: dict[str, Any]
+) -> dict[str, Any]:
+    spelt = base64url.encode(credential_id)
+    return {
+        "id": spelt,
+        "rawId": spelt,
+        "type": "public-key",
+        "authenticatorAttachment": "platform",
+        "clientExtensionResults": extension_results,
+        "response": response,
+    }
+
+
+def _subject_public_key_info(modulus: int, exponent: int) -> bytes:
+    key = RSAPublicNumbers(exponent, modulus).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

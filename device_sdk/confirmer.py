@@ -1,0 +1,84 @@
+"""Message 3, in the background: off the user's critical path, retried, and safe to lose (rows D5 and D6)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from device_sdk.errors import Advice, TandemError
+from device_sdk.server_api import ServerApi
+from device_sdk.state_store import StateStore
+from device_sdk.transport import RequestKey, ServerProblem
+from device_sdk.vault.state import DeviceState, NextShares
+from mpc.login.messages import Message3
+
+_RETRY_AFTER_S = (0.5, 2.0, 8.0)
+
+
+class Confirmer:
+    """Delivers outstanding confirmations. What it does not deliver goes along with the next login."""
+
+    def __init__(self, store: StateStore, api: ServerApi) -> None:
+        self._store = store
+        self._api = api
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Deliver in the background, with a few retries. Returns at once."""
+        self._thread = threading.Thread(target=self._run, name="tandem-confirm", daemon=True)
+        self._thread.start()
+
+    def deliver(self, *, timeout_s: float | None = None) -> bool:
+        """One try, now: True if nothing is outstanding afterwards.
+
+        Raises TransportError and ServerProblem. Repeating is safe: the server answers a known token again.
+        """
+        state = self._store.state
+        upcoming = state.next
+        if upcoming is None:
+            return True
+        message = Message3(state.enrolment_id, upcoming.confirmation)
+        try:
+            self._api.confirm(message, RequestKey.from_scalar(state.request_key), timeout_s=timeout_s)
+        except ServerProblem as refusal:
+            problem = refusal.problem
+            if problem.code == "unknown_login" and problem.epoch == state.epoch:
+                self._store.change(lambda now: _dropped(now, upcoming))  # D6
+                return True
+            raise
+        self._store.change(lambda now: _acknowledged(now, upcoming))  # D5
+        return self._store.state.next is None
+
+    def wait(self, timeout_s: float) -> None:
+        """Give a delivery under way up to `timeout_s` seconds, then stop retrying."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        self._stopping.set()
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _run(self) -> None:
+        for pause in (*_RETRY_AFTER_S, None):
+            try:
+                if self.deliver():
+                    return
+            except TandemError as fault:
+                if fault.advice is not Advice.RETRY:
+                    return
+            if pause is None or self._stopping.wait(pause):
+                return
+
+
+def _acknowledged(now: DeviceState, confirmed: NextShares) -> DeviceState:
+    # A later login may have promoted these shares already, and put its own in their place.
+    return now.promoted() if _is_still(now, confirmed) else now
+
+
+def _dropped(now: DeviceState, refused: NextShares) -> DeviceState:
+    return replace(now, next=None) if _is_still(now, refused) else now
+
+
+def _is_still(now: DeviceState, upcoming: NextShares) -> bool:
+    return now.next is not None and now.next.confirmation == upcoming.confirmation

@@ -1,0 +1,452 @@
+"""`Device`: what an app holds. Enrol once, then create passkeys and sign in with them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from device_sdk.authenticator.accounts import check_not_excluded, replaced_credentials, select_credential
+from device_sdk.authenticator.attestation import none_attestation, packed_self_attestation
+from device_sdk.authenticator.client_data import Ceremony, ClientData, build_client_data
+from device_sdk.authenticator.options import (
+    AttestationForm,
+    CreationOptions,
+    parse_creation_options,
+    parse_request_options,
+)
+from device_sdk.authenticator.origin import parse_origin, relying_party_id
+from device_sdk.authenticator.responses import authentication_response, registration_response
+from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder
+from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
+from device_sdk.confirmer import Confirmer
+from device_sdk.enrolment import check_encoder
+from device_sdk.enrolment import enrol as enrol_with_server
+from device_sdk.errors import EncodingError, TandemError
+from device_sdk.joint_login import JointLogin, Signed, sign_jointly
+from device_sdk.key_generation import MODULUS_BITS, generate_split_key
+from device_sdk.recovery import recover
+from device_sdk.server_api import Deadline, ServerApi
+from device_sdk.state_store import StateStore
+from device_sdk.transport import HttpTransport, RequestKey, Transport
+from device_sdk.vault.file import VaultFile
+from device_sdk.vault.keys import VaultKey, default_vault_key
+from device_sdk.vault.state import Credential, DeviceState
+from mpc.login.authenticator_data import assertion_data, cose_rsa_key, registration_data
+from mpc.login.enrolment_messages import AddCredential, RevokeCredential
+from mpc.primitives.rng import Rng, SystemRng
+from mpc.threshold_rsa.encodings import Algorithm
+from mpc.threshold_rsa.shares import KeyShare
+
+_CREDENTIAL_ID_BYTES = 32
+_CLOSING_TIMEOUT_S = 2.0
+
+Options = dict[str, Any] | str | bytes
+Capture = Callable[[], Any] | Any
+ChooseAccount = Callable[[Sequence["CredentialInfo"]], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialInfo:
+    """What an app may show of a stored passkey. `created_at` is Unix time in seconds."""
+
+    credential_id: bytes
+    rp_id: str
+    user_handle: bytes
+    user_name: str
+    user_display_name: str
+    algorithm: str
+    modulus_bits: int
+    sign_count: int
+    discoverable: bool
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The device's half, for people who want to see that it is noise: packed bits, least significant first.
+
+    For demonstrations and tests. Together with the server's half this is the template.
+    """
+
+    code_bits: int
+    device_share_bits: bytes = field(repr=False)
+
+
+class Device:
+    """One enrolment of one person on this device.
+
+    `create` and `get` take and give the JSON forms of WebAuthn Level 3. `origin` is stated by the app, never
+    invented here. `capture` is a sample for the encoder, or a function that returns one and is called only once
+    the options are known to be good. Every fault is a `TandemError`: its `advice` says whether to retry, to ask
+    the user, or to stop. Calls block; `AsyncDevice` has the same methods for asyncio. Use as a context manager,
+    or call `close`.
+    """
+
+    def __init__(self, store: StateStore, transport: Transport, encoder: Encoder, *, rng: Rng | None = None) -> None:
+        """Apps call `enrol` or `open`. This is for those who bring their own transport or vault."""
+        check_encoder(encoder, store.state.profile)
+        self._store = store
+        self._transport = transport
+        self._encoder = encoder
+        self._rng = rng or SystemRng()
+        self._api = ServerApi(transport)
+        self._confirmer = Confirmer(store, self._api)
+        self._last: CeremonyReport | None = None
+
+    @classmethod
+    def enrol(
+        cls,
+        *,
+        server: str,
+        enrolment_code: str,
+        captures: Sequence[Any],
+        vault: str | Path,
+        profile: str,
+        encoder: Encoder | None = None,
+        vault_key: VaultKey | None = None,
+        ca_file: str | None = None,
+        transport: Transport | None = None,
+        rng: Rng | None = None,
+    ) -> Device:
+        """Enrol a person from three or more captures and open the new vault.
+
+        `server`: https address (http only on loopback). `enrolment_code`: from the operator, good once.
+        `profile`: the name of the server's matching profile; it is fetched and pinned. `encoder`: default, codes
+        given directly. `vault_key`: default, the platform's key store. Raises VaultExists, EncodingError,
+        InconsistentCaptures, EnrolmentRefused, TransportError, ServerMisbehaved, ServerRefused. If it raises, no
+        vault is left behind.
+        """
+        encoder = encoder or BinaryCodeEncoder(len(_first_bits(captures)))
+        vault_file = VaultFile.create(vault, vault_key or default_vault_key(vault))
+        transport = transport or HttpTransport(server, ca_file=ca_file)
+        try:
+            state = enrol_with_server(
+                rng or SystemRng(),
+                ServerApi(transport),
+                server_url=server,
+                code=enrolment_code,
+                profile_name=profile,
+                captures=captures,
+                encoder=encoder,
+            )
+            vault_file.write(state.encode())
+        except BaseException:
+            transport.close()
+            vault_file.close()
+            with contextlib.suppress(FileNotFoundError):
+                Path(vault).unlink()
+            raise
+        return cls(StateStore(vault_file, state), transport, encoder, rng=rng)
+
+    @classmethod
+    def open(
+        cls,
+        vault: str | Path,
+        *,
+        encoder: Encoder | None = None,
+        vault_key: VaultKey | None = None,
+        ca_file: str | None = None,
+        transport: Transport | None = None,
+        rng: Rng | None = None,
+    ) -> Device:
+        """Open a vault made by `enrol`. Raises VaultMissing, VaultInUse, VaultKeyWrong, VaultCorrupt."""
+        vault_file = VaultFile.open(vault, vault_key or default_vault_key(vault))
+        try:
+            store = StateStore.load(vault_file)
+            profile = store.state.profile
+            return cls(
+                store,
+                transport or HttpTransport(store.state.server_url, ca_file=ca_file),
+                encoder or BinaryCodeEncoder(profile.code_bits, masked=profile.masked, encoder_id=profile.encoder_id),
+                rng=rng,
+            )
+        except BaseException:
+            vault_file.close()
+            raise
+
+    def create(self, options: Options, origin: str, capture: Capture, *, modulus_bits: int = 2048) -> dict[str, Any]:
+        """Make a passkey: PublicKeyCredentialCreationOptionsJSON in, RegistrationResponseJSON out.
+
+        Runs the full joint login, so a registration proves the match and the split key. Raises NotSupported (no
+        RSA algorithm on the list), Security (origin and rp id do not fit), InvalidState (an excluded credential is
+        here; told only after the match), NoMatch and the other faults of `get`.
+        """
+        wanted = parse_creation_options(options)
+        site = parse_origin(origin)
+        rp_id = relying_party_id(site, wanted.rp_id)
+        if modulus_bits not in MODULUS_BITS:
+            raise ValueError("modulus_bits: one of 2048, 3072, 4096")
+        deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("create")
+        probe = self._captured(capture, report)
+        client_data = build_client_data(Ceremony.CREATE, wanted.challenge, site)
+        with self._ceremony(report):
+            self._refuse_excluded(wanted, rp_id, client_data, probe, deadline, report)
+            with report.step("device: generate and split key"):
+                own, server_share = generate_split_key(self._rng, modulus_bits)
+            credential = self._provisional(wanted, rp_id, own)
+            with report.step("server: store its share"):
+                self._add_credential(credential, server_share, deadline)
+            try:
+                signed = sign_jointly(
+                    self._rng,
+                    self._store,
+                    self._api,
+                    JointLogin(
+                        kind="create",
+                        credential_id=credential.credential_id,
+                        client_data=client_data,
+                        authenticator_data=_registration_data,
+                        probe=probe,
+                        on_match=lambda state: _activated(state, credential),
+                    ),
+                    deadline,
+                    report,
+                )
+            except TandemError:
+                # No signature, no passkey. The server forgets a provisional one by itself.
+                self._store.change(lambda state: state.without_credentials([credential.credential_id]))
+                raise
+        return _registration(wanted, credential, client_data, signed)
+
+    def get(
+        self, options: Options, origin: str, capture: Capture, *, choose_account: ChooseAccount | None = None
+    ) -> dict[str, Any]:
+        """Sign in: PublicKeyCredentialRequestOptionsJSON in, AuthenticationResponseJSON out.
+
+        Of several accounts `choose_account` picks one (it gets them newest first and returns a credential id);
+        without it the newest is taken. Raises NotAllowed (no passkey fits, none chosen, timed out), Security,
+        NoMatch, LockedOut, BudgetSpent, Quarantined, NotActive, DeviceRestored, ServerMisbehaved, TransportError.
+        """
+        wanted = parse_request_options(options)
+        site = parse_origin(origin)
+        rp_id = relying_party_id(site, wanted.rp_id)
+        active = [credential for credential in self._store.state.credentials if not credential.provisional]
+        chooser = None if choose_account is None else _chooser(choose_account)
+        credential = select_credential(active, rp_id, wanted.allowed_ids, chooser)
+        deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("get")
+        probe = self._captured(capture, report)
+        client_data = build_client_data(Ceremony.GET, wanted.challenge, site)
+        with self._ceremony(report):
+            signed = self._assert(credential, client_data, probe, deadline, report)
+        return authentication_response(
+            credential_id=credential.credential_id,
+            client_data=client_data,
+            authenticator_data=signed.authenticator_data,
+            signature=signed.signature,
+            user_handle=credential.user_handle if credential.discoverable else None,
+        )
+
+    def credentials(self) -> list[CredentialInfo]:
+        """The passkeys on this device, oldest first. Nothing secret."""
+        return [_info(credential) for credential in self._store.state.credentials if not credential.provisional]
+
+    def delete(self, credential_id: bytes) -> None:
+        """Give up a passkey: the server erases its share first, then this device its own. KeyError if unknown."""
+        with self._store.in_flight:
+            state = self._store.state
+            state.credential(credential_id)
+            self._api.revoke_credential(
+                RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
+            )
+            self._store.change(lambda now: now.without_credentials([credential_id]))
+
+    def recover(self, code: str) -> None:
+        """Return to service after a quarantine, with the operator's code: new request key, new base OTs.
+
+        Raises EnrolmentRefused, StaleAfterRecovery (a copy overtook this device: enrol anew), TransportError.
+        """
+        with self._store.in_flight:
+            recover(self._rng, self._store, self._api, code)
+
+    def confirm_now(self, timeout_s: float = 5.0) -> bool:
+        """Deliver an outstanding confirmation in the foreground: True if none is left.
+
+        Not needed in normal use: it goes out in the background, or along with the next login.
+        """
+        return self._confirmer.deliver(timeout_s=timeout_s)
+
+    @property
+    def enrolment_id(self) -> bytes:
+        """16 bytes; what an operator needs to find this enrolment."""
+        return self._store.state.enrolment_id
+
+    @property
+    def last_ceremony(self) -> CeremonyReport | None:
+        """What the last `create` or `get` cost, successful or not."""
+        return self._last
+
+    def inspection(self) -> Inspection:
+        """The device's half of the template, to look at."""
+        state = self._store.state
+        return Inspection(state.profile.code_bits, state.template.codes)
+
+    def close(self) -> None:
+        """Give an outstanding confirmation two seconds, close connections, release the vault."""
+        self._confirmer.wait(_CLOSING_TIMEOUT_S)
+        self._transport.close()
+        self._store.close()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Device(enrolment {self.enrolment_id.hex()}, {len(self.credentials())} passkeys)"
+
+    @contextlib.contextmanager
+    def _ceremony(self, report: ReportBuilder) -> Any:
+        """One ceremony at a time; afterwards the report is kept and an outstanding confirmation goes out."""
+        try:
+            with self._store.in_flight:
+                yield
+        finally:
+            self._last = report.finish()
+        self._confirmer.start()
+
+    def _captured(self, capture: Capture, report: ReportBuilder) -> BinaryCode:
+        with report.step("device: capture and encode"):
+            return self._encoder.encode(capture() if callable(capture) else capture)
+
+    def _assert(
+        self,
+        credential: Credential,
+        client_data: ClientData,
+        probe: BinaryCode,
+        deadline: Deadline,
+        report: ReportBuilder,
+    ) -> Signed:
+        wanted = JointLogin(
+            kind="get",
+            credential_id=credential.credential_id,
+            client_data=client_data,
+            authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
+            probe=probe,
+        )
+        return sign_jointly(self._rng, self._store, self._api, wanted, deadline, report)
+
+    def _refuse_excluded(
+        self,
+        wanted: CreationOptions,
+        rp_id: str,
+        client_data: ClientData,
+        probe: BinaryCode,
+        deadline: Deadline,
+        report: ReportBuilder,
+    ) -> None:
+        """Raise InvalidState if a passkey here is excluded, once the user is verified by a match with it.
+
+        The signature of that match is dropped: its client data are those of a registration, so nothing it could
+        be used for would accept it.
+        """
+        active = [c for c in self._store.state.credentials if not c.provisional]
+        excluded = [c for c in active if c.rp_id == rp_id and c.credential_id in wanted.excluded_ids]
+        if excluded:
+            self._assert(excluded[0], client_data, probe, deadline, report)
+            check_not_excluded(active, rp_id, wanted.excluded_ids)
+
+    def _provisional(self, wanted: CreationOptions, rp_id: str, own: KeyShare) -> Credential:
+        credential = Credential(
+            credential_id=self._rng.bytes(_CREDENTIAL_ID_BYTES),
+            rp_id=rp_id,
+            user_handle=wanted.user_id,
+            user_name=wanted.user_name,
+            user_display_name=wanted.user_display_name,
+            algorithm=Algorithm(wanted.algorithm),
+            key_share=own,
+            sign_count=0,
+            discoverable=wanted.discoverable,
+            provisional=True,
+            created_at=int(time.time()),
+        )
+        abandoned = [c.credential_id for c in self._store.state.credentials if c.provisional]
+        self._store.change(lambda state: state.without_credentials(abandoned).with_credential(credential))
+        return credential
+
+    def _add_credential(self, credential: Credential, server_share: KeyShare, deadline: Deadline) -> None:
+        state = self._store.state
+        key = server_share.key
+        message = AddCredential(
+            enrolment_id=state.enrolment_id,
+            credential_id=credential.credential_id,
+            rp_id=credential.rp_id,
+            algorithm=int(credential.algorithm),
+            modulus=key.modulus_bytes,
+            exponent=key.exponent,
+            key_share=server_share.to_bytes(),
+        )
+        self._api.add_credential(message, RequestKey.from_scalar(state.request_key), deadline)
+
+
+def _registration_data(credential: Credential) -> bytes:
+    key = credential.key_share.key
+    cose_key = cose_rsa_key(int(credential.algorithm), key.modulus, key.exponent)
+    return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key)
+
+
+def _activated(state: DeviceState, credential: Credential) -> DeviceState:
+    """The new passkey counts, and takes the place of the discoverable one of the same account."""
+    others = [c for c in state.credentials if not c.provisional]
+    replaced = replaced_credentials(
+        others, credential.rp_id, credential.user_handle, discoverable=credential.discoverable
+    )
+    current = state.credential(credential.credential_id)
+    kept = state.without_credentials(c.credential_id for c in replaced)
+    return kept.with_credential(replace(current, provisional=False))
+
+
+def _registration(
+    wanted: CreationOptions, credential: Credential, client_data: ClientData, signed: Signed
+) -> dict[str, Any]:
+    algorithm, key = int(credential.algorithm), credential.key_share.key
+    if wanted.attestation is AttestationForm.PACKED_SELF:
+        attestation = packed_self_attestation(signed.authenticator_data, algorithm, signed.signature)
+    else:
+        attestation = none_attestation(signed.authenticator_data)
+    return registration_response(
+        credential_id=credential.credential_id,
+        client_data=client_data,
+        authenticator_data=signed.authenticator_data,
+        attestation_object=attestation,
+        algorithm=algorithm,
+        modulus=key.modulus,
+        exponent=key.exponent,
+        discoverable=wanted.discoverable if wanted.cred_props else None,
+    )
+
+
+def _info(credential: Credential) -> CredentialInfo:
+    return CredentialInfo(
+        credential_id=credential.credential_id,
+        rp_id=credential.rp_id,
+        user_handle=credential.user_handle,
+        user_name=credential.user_name,
+        user_display_name=credential.user_display_name,
+        algorithm=credential.algorithm.name,
+        modulus_bits=credential.key_share.key.bits,
+        sign_count=credential.sign_count,
+        discoverable=credential.discoverable,
+        created_at=credential.created_at,
+    )
+
+
+def _chooser(choose: ChooseAccount) -> Callable[[list[Credential]], bytes | None]:
+    return lambda found: choose([_info(credential) for credential in found])
+
+
+def _first_bits(captures: Sequence[Any]) -> Any:
+    """The bits of the first capture, to size the default encoder; only codes given directly have any."""
+    if not captures:
+        raise EncodingError("enrolment takes three or more captures")
+    first = captures[0]
+    return first.bits if isinstance(first, BinaryCode) else first
+
+

@@ -1,0 +1,309 @@
+"""Every fault an app can meet, each with a stable word, an advice and a sentence for the app developer.
+
+`code` is for logs and `match` statements and does not change between releases; `advice` says what the app
+should do next. Texts hold neither secrets nor anything a server, a relying party or a page chose.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+
+class Advice(StrEnum):
+    """What an app should do about a fault."""
+
+    RETRY = "retry"
+    """Nothing is wrong for good: the same call, with a fresh capture, may succeed later."""
+    ASK_USER = "ask_user"
+    """The person in front of the device can put it right: another capture, a wait, another input."""
+    STOP = "stop"
+    """Calling again cannot help: an operator, the app developer or a new enrolment must act."""
+
+
+class TandemError(Exception):
+    """Something failed in the SDK / read `code` and `advice`, or catch a subclass."""
+
+    code: str = "tandem_error"
+    advice: Advice = Advice.STOP
+    message: str = "the SDK failed; read code and advice"
+
+    def __init__(self, message: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+# ---- the match, and what the authentication server decided ---------------------------------------
+
+
+class NoMatch(TandemError):
+    """The capture did not match the enrolled person / ask for another capture and start a new login."""
+
+    code = "no_match"
+    advice = Advice.ASK_USER
+    message = "the capture does not match the enrolled person; ask for another capture"
+
+
+class LockedOut(TandemError):
+    """Too many failures in a row / wait `retry_after_s` seconds, then ask for another capture."""
+
+    code = "locked_out"
+    advice = Advice.ASK_USER
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"too many failures in a row; wait {retry_after_s:.0f} s before the next capture")
+        self.retry_after_s = retry_after_s
+
+
+class BudgetSpent(TandemError):
+    """The attempts allowed for this enrolment are used up / use another way in; an operator can reset it."""
+
+    code = "budget_spent"
+    message = "the attempts allowed for this enrolment are used up; use another way in or ask the operator"
+
+
+class Quarantined(TandemError):
+    """The server saw a sign of a copied or tampered device / send the user to the operator."""
+
+    code = "quarantined"
+    message = "this enrolment is quarantined: the device may have been copied; send the user to the operator"
+
+
+class NotActive(TandemError):
+    """The enrolment is not in use: quarantined, revoked or switched off / send the user to the operator."""
+
+    code = "not_active"
+    message = "this enrolment is not active at the server; send the user to the operator"
+
+
+class DeviceRestored(TandemError):
+    """The vault is a restored or copied one, older than the server / send the user to the operator."""
+
+    code = "device_restored"
+    message = "this vault was restored from a backup or copied; send the user to the operator for a recovery"
+
+
+class StaleAfterRecovery(TandemError):
+    """Another copy of this vault was confirmed later / delete this vault and enrol anew."""
+
+    code = "stale_after_recovery"
+    message = "another copy of this vault was confirmed after this one; delete this vault and enrol anew"
+
+
+class EnrolmentRefused(TandemError):
+    """The one-time code is wrong, used or expired / get a new code from the operator or the backend."""
+
+    code = "enrolment_refused"
+    message = "the one-time code is wrong, used or expired; ask for a new one"
+
+
+class RelyingPartyNotAllowed(TandemError):
+    """The server does not serve this relying party / have the operator add it to the allowed ones."""
+
+    code = "relying_party_not_allowed"
+    message = "the authentication server does not serve this relying party; its operator can allow it"
+
+
+class ProfileChanged(TandemError):
+    """The matching profile changed during the call / call again; if it persists, enrol again."""
+
+    code = "profile_changed"
+    advice = Advice.RETRY
+    message = "the server's matching profile changed; call again, and enrol again if this persists"
+
+
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+
+
+class ServerMisbehaved(TandemError):
+    """An answer of the server failed a check, nothing was released / tell the user and the operator.
+
+    `reason` is a stable word that names the failed check.
+    """
+
+    code = "server_misbehaved"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason if _WORD.fullmatch(reason) else "malformed"
+        super().__init__(
+            f"the server's answer failed a check ({self.reason}); nothing was released, tell the operator"
+        )
+
+
+class ServerRefused(TandemError):
+    """The server refused the request for the reason in `code` / report the code to the operator."""
+
+    code = "refused"
+
+    def __init__(self, code: str) -> None:
+        # The word comes from the network; anything that is not a plain word is not repeated.
+        self.code = code if _WORD.fullmatch(code) else "refused"
+        super().__init__(f"the server refused the request ({self.code}); report the code to its operator")
+
+
+# ---- the way to the server -----------------------------------------------------------------------
+
+
+class TransportError(TandemError):
+    """The server could not be reached or the answer did not arrive / check the network and call again."""
+
+    code = "transport"
+    advice = Advice.RETRY
+    message = "the server could not be reached or its answer did not arrive; check the network and call again"
+
+
+class ServerUnavailable(TandemError):
+    """The server answered that it cannot serve now / call again later."""
+
+    code = "server_unavailable"
+    advice = Advice.RETRY
+    message = "the server cannot serve requests at the moment; call again later"
+
+
+class InsecureTransport(TandemError):
+    """The server address is not https and not this machine / give an https address."""
+
+    code = "insecure_transport"
+    message = "plain http is allowed to this machine only; give the server's https address"
+
+
+# ---- the vault -----------------------------------------------------------------------------------
+
+
+class VaultInUse(TandemError):
+    """Another process or Device holds this vault / close it there, then call again."""
+
+    code = "vault_in_use"
+    advice = Advice.RETRY
+    message = "this vault is open elsewhere; close it there and call again"
+
+
+class VaultCorrupt(TandemError):
+    """The vault file is damaged or was changed / do not restore a copy: recover or enrol anew."""
+
+    code = "vault_corrupt"
+    message = "the vault file is damaged or was changed; do not restore an old copy, recover or enrol anew"
+
+
+class VaultKeyWrong(TandemError):
+    """The key does not open this vault / ask for the passphrase again or check the key source."""
+
+    code = "vault_key_wrong"
+    advice = Advice.ASK_USER
+    message = "this key does not open the vault; ask for the passphrase again or check the key source"
+
+
+class VaultExists(TandemError):
+    """There is a vault at this path already / open it, or enrol to another path."""
+
+    code = "vault_exists"
+    message = "there is a vault at this path already; open it or choose another path"
+
+
+class VaultMissing(TandemError):
+    """There is no vault at this path / check the path, or enrol first."""
+
+    code = "vault_missing"
+    message = "there is no vault at this path; check the path or enrol first"
+
+
+# ---- captures ------------------------------------------------------------------------------------
+
+
+class InconsistentCaptures(TandemError):
+    """The enrolment captures do not agree with each other / capture the same person again."""
+
+    code = "inconsistent_captures"
+    advice = Advice.ASK_USER
+    message = "the enrolment captures differ too much from each other; capture the same person again"
+
+
+class EncodingError(TandemError):
+    """A capture could not be turned into a code / ask for a better capture."""
+
+    code = "encoding"
+    advice = Advice.ASK_USER
+    message = "the capture could not be encoded; ask for a better one"
+
+
+# ---- WebAuthn ------------------------------------------------------------------------------------
+
+
+class WebAuthnError(TandemError):
+    """A WebAuthn ceremony failed / hand `dom_name` to the page, as a browser would name the exception."""
+
+    code = "webauthn"
+    dom_name: str = "UnknownError"
+    message = "the WebAuthn ceremony failed"
+
+
+class NotAllowed(WebAuthnError):
+    """No credential fits the request, or the user refused / let the user choose another way in."""
+
+    code = "not_allowed"
+    advice = Advice.ASK_USER
+    dom_name = "NotAllowedError"
+    message = "no credential on this device fits the request, or the user refused; offer another way in"
+
+
+class NotSupported(WebAuthnError):
+    """The relying party lists no RSA algorithm / have it add -257 (RS256) to pubKeyCredParams."""
+
+    code = "not_supported"
+    dom_name = "NotSupportedError"
+    message = (
+        "pubKeyCredParams lists neither RS256 (-257) nor PS256 (-37), the algorithms of this authenticator; "
+        "the relying party must add -257"
+    )
+
+
+class InvalidState(WebAuthnError):
+    """This device already holds an excluded credential / let the user log in instead of registering."""
+
+    code = "invalid_state"
+    advice = Advice.ASK_USER
+    dom_name = "InvalidStateError"
+    message = "this device already holds a credential the relying party excludes; log in with it instead"
+
+
+class Security(WebAuthnError):
+    """The origin may not use this relying party id / correct the origin or the rp id."""
+
+    code = "security"
+    dom_name = "SecurityError"
+    message = "this origin may not use this relying party id; correct the origin or the rp id"
+
+
+class Constraint(WebAuthnError):
+    """The options demand something this authenticator cannot give / relax the options."""
+
+    code = "constraint"
+    dom_name = "ConstraintError"
+    message = "the options demand something this authenticator cannot give; relax them"
+
+
+class InvalidOptions(WebAuthnError):
+    """The options are malformed at `field` / correct what the relying party sends.
+
+    The offending value is never repeated.
+    """
+
+    code = "invalid_options"
+    dom_name = "TypeError"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}; correct the options the relying party sends")
+        self.field = field
+
+
+class Aborted(WebAuthnError):
+    """The ceremony was cancelled or ran out of time / start it again when the user wants to."""
+
+    code = "aborted"
+    advice = Advice.RETRY
+    dom_name = "AbortError"
+    message = "the ceremony was cancelled or ran out of time; start it again when the user wants to"

@@ -1,0 +1,76 @@
+"""After an operator lifted a quarantine: a new request key and new base OTs, under the operator's code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from device_sdk.errors import ServerMisbehaved, StaleAfterRecovery
+from device_sdk.server_api import ServerApi
+from device_sdk.state_store import StateStore
+from device_sdk.transport import RequestKey
+from device_sdk.vault.state import DeviceState, PendingRecovery
+from mpc.errors import ProtocolAbort
+from mpc.login.enrolment_messages import RecoveryFinish, RecoveryStart
+from mpc.ot.base_ot import BaseOtContext, sender_round_1
+from mpc.primitives.rng import Rng
+
+
+def recover(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
+    """Both requests; a recovery whose last answer was lost is finished first. Call with `store.in_flight` held.
+
+    Raises StaleAfterRecovery if another copy of this device was confirmed later than this one: its shares are
+    the current ones, so this device must enrol anew. Also EnrolmentRefused, NotActive, ServerMisbehaved,
+    TransportError.
+    """
+    if store.state.recovery is None or store.state.recovery.code != code:
+        _begin(rng, store, api, code)
+    _finish(store, api)
+
+
+def _begin(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
+    state = store.state
+    new_key = RequestKey.generate()
+    confirmation = state.next.confirmation if state.next else None
+    offer = api.start_recovery(
+        RecoveryStart(state.enrolment_id, code, new_key.public_point(), state.epoch, confirmation),
+        RequestKey.from_scalar(state.request_key),
+    )
+    # The server settled the confirmation before it answered; without one, the epochs must agree as they are.
+    expected_epoch = state.promoted().epoch
+    if offer.epoch > expected_epoch:
+        raise StaleAfterRecovery
+    if offer.epoch < expected_epoch or offer.enrolment_id != state.enrolment_id:
+        raise ServerMisbehaved("wrong_epoch")
+    try:
+        base_keys, sender_message = sender_round_1(
+            rng, BaseOtContext(offer.enrolment_id, offer.base_ot_id), offer.receiver_message
+        )
+    except ProtocolAbort as abort:
+        raise ServerMisbehaved(abort.reason) from None
+    pending = PendingRecovery(code, new_key.to_scalar(), offer.base_ot_id, base_keys, sender_message)
+    store.change(lambda now: replace(now.promoted(), recovery=pending))
+
+
+def _finish(store: StateStore, api: ServerApi) -> None:
+    state = store.state
+    pending = state.recovery
+    if pending is None:
+        return
+    accepted = api.finish_recovery(
+        RecoveryFinish(state.enrolment_id, pending.base_ot_id, pending.code, pending.sender_message),
+        RequestKey.from_scalar(pending.request_key),
+    )
+    store.change(lambda now: _recovered(now, pending, accepted.last_index))
+
+
+def _recovered(now: DeviceState, pending: PendingRecovery, last_index: int) -> DeviceState:
+    # A copy may have used indices beyond ours; with the new base OT there is no stream that could repeat.
+    return replace(
+        now,
+        request_key=pending.request_key,
+        base_ot_id=pending.base_ot_id,
+        base_keys=pending.base_keys,
+        ot_index=max(now.ot_index, last_index),
+        overtaken=False,
+        recovery=None,
+    )

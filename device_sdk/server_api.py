@@ -1,0 +1,182 @@
+"""The authentication server's endpoints as typed calls: encode, sign, send, decode, and map refusals to faults."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from device_sdk.ceremony_report import ReportBuilder
+from device_sdk.errors import (
+    BudgetSpent,
+    EnrolmentRefused,
+    LockedOut,
+    NotActive,
+    NotAllowed,
+    Quarantined,
+    RelyingPartyNotAllowed,
+    ServerMisbehaved,
+    ServerRefused,
+    ServerUnavailable,
+)
+from device_sdk.transport import RequestKey, ServerProblem, Transport, signing_key_id
+from mpc.errors import DecodeError
+from mpc.login.enrolment_messages import (
+    Accepted,
+    AddCredential,
+    BaseOtOffer,
+    EnrolmentFinish,
+    EnrolmentStart,
+    RecoveryFinish,
+    RecoveryStart,
+    RevokeCredential,
+)
+from mpc.login.messages import Acknowledgement, Message3
+from mpc.login.profile import Profile
+
+_T = TypeVar("_T")
+_SMALL_ANSWER_BYTES = 4096
+_OFFER_BYTES = 16_384
+_MESSAGE_2_OVERHEAD_BYTES = 2048
+
+
+class Deadline:
+    """Until when a ceremony may last. Raises NotAllowed once it has passed, as WebAuthn asks for a timeout."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._until = time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise NotAllowed("the ceremony took longer than the relying party's timeout; start again")
+        return left
+
+
+class ServerApi:
+    """Calls on behalf of one enrolment. `RequestKey` and id change at recovery, so they are arguments."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def profile(self, name: str) -> Profile:
+        """The profile the server offers under `name`. Raises ServerMisbehaved for one that makes no sense."""
+        body = self._transport.get_json(f"/v1/profiles/{name}", max_response_bytes=_SMALL_ANSWER_BYTES).body
+        try:
+            document = json.loads(body)
+            return Profile.from_dict({name: document[name] for name in Profile.__slots__})
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise ServerMisbehaved("bad_profile") from None
+
+    def start_enrolment(self, message: EnrolmentStart, key: RequestKey) -> BaseOtOffer:
+        body = self._post("/v1/enrolments", message.encode(), key, signing_key_id(public_point=key.public_point()), limit=_OFFER_BYTES)
+        return _decoded(BaseOtOffer.decode, body)
+
+    def finish_enrolment(self, message: EnrolmentFinish, key: RequestKey) -> Accepted:
+        body = self._post("/v1/enrolments/finish", message.encode(), key, signing_key_id(enrolment_id=message.enrolment_id))
+        return _decoded(Accepted.decode, body)
+
+    def add_credential(self, message: AddCredential, key: RequestKey, deadline: Deadline) -> Accepted:
+        body = self._post("/v1/credentials", message.encode(), key, signing_key_id(enrolment_id=message.enrolment_id), deadline=deadline)
+        return _decoded(Accepted.decode, body)
+
+    def revoke_credential(self, message: RevokeCredential, key: RequestKey) -> Accepted:
+        body = self._post("/v1/credentials/revoke", message.encode(), key, signing_key_id(enrolment_id=message.enrolment_id))
+        return _decoded(Accepted.decode, body)
+
+    def login(
+        self,
+        message_1: bytes,
+        enrolment_id: bytes,
+        key: RequestKey,
+        *,
+        expected_bytes: int,
+        deadline: Deadline,
+        report: ReportBuilder,
+    ) -> bytes:
+        """Message 1 to message 2. Raises ServerProblem untranslated: the caller's state machine reads its code."""
+        reply = self._transport.post_cbor(
+            "/v1/logins",
+            message_1,
+            key,
+            signing_key_id(enrolment_id=enrolment_id),
+            max_response_bytes=expected_bytes + _MESSAGE_2_OVERHEAD_BYTES,
+            timeout_s=deadline.remaining_s(),
+        )
+        report.exchanged(reply.bytes_up, reply.bytes_down)
+        return reply.body
+
+    def confirm(self, message: Message3, key: RequestKey, *, timeout_s: float | None = None) -> Acknowledgement:
+        """Message 3. Raises ServerProblem untranslated."""
+        reply = self._transport.post_cbor(
+            "/v1/confirmations",
+            message.encode(),
+            key,
+            signing_key_id(enrolment_id=message.enrolment_id),
+            max_response_bytes=_SMALL_ANSWER_BYTES,
+            timeout_s=timeout_s,
+        )
+        return _decoded(Acknowledgement.decode, reply.body)
+
+    def start_recovery(self, message: RecoveryStart, old_key: RequestKey) -> BaseOtOffer:
+        body = self._post(
+            "/v1/recoveries", message.encode(), old_key, signing_key_id(enrolment_id=message.enrolment_id), limit=_OFFER_BYTES
+        )
+        return _decoded(BaseOtOffer.decode, body)
+
+    def finish_recovery(self, message: RecoveryFinish, new_key: RequestKey) -> Accepted:
+        body = self._post("/v1/recoveries/finish", message.encode(), new_key, signing_key_id(enrolment_id=message.enrolment_id))
+        return _decoded(Accepted.decode, body)
+
+    def _post(
+        self,
+        path: str,
+        body: bytes,
+        key: RequestKey,
+        identity: str,
+        *,
+        limit: int = _SMALL_ANSWER_BYTES,
+        deadline: Deadline | None = None,
+    ) -> bytes:
+        try:
+            reply = self._transport.post_cbor(
+                path,
+                body,
+                key,
+                identity,
+                max_response_bytes=limit,
+                timeout_s=deadline.remaining_s() if deadline else None,
+            )
+        except ServerProblem as problem:
+            raise_as_fault(problem)
+        return reply.body
+
+
+def raise_as_fault(refusal: ServerProblem) -> NoReturn:
+    """Raise what the server's refusal means to an app."""
+    problem = refusal.problem
+    match problem.code:
+        case "throttled":
+            raise LockedOut(problem.retry_after_s or 0) from None
+        case "budget_spent":
+            raise BudgetSpent from None
+        case "quarantined":
+            raise Quarantined from None
+        case "not_active":
+            raise NotActive from None
+        case "bad_enrolment_code":
+            raise EnrolmentRefused from None
+        case "rp_not_allowed":
+            raise RelyingPartyNotAllowed from None
+        case "unavailable" | "internal":
+            raise ServerUnavailable from None
+        case code:
+            raise ServerRefused(code) from None
+
+
+def _decoded(decode: Callable[[bytes], _T], body: bytes) -> _T:
+    try:
+        return decode(body)
+    except DecodeError:
+        raise ServerMisbehaved("malformed_answer") from None

@@ -1,0 +1,260 @@
+"""What the device remembers, as one value with a strict encoding: the payload of the vault file.
+
+Durable are: epoch, shares, index, counters, base-OT keys, the request key, credentials, `next` (a login accepted
+but not acknowledged) and `recovery` (begun but not acknowledged). Everything else lives for one ceremony only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from device_sdk.errors import VaultCorrupt
+from mpc.errors import DecodeError
+from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
+from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
+from mpc.login.profile import Profile
+from mpc.login.template import TemplateShare
+from mpc.ot.keys import KEYS_BYTES, ReceiverBaseKeys
+from mpc.primitives import codec
+from mpc.threshold_rsa.encodings import Algorithm
+from mpc.threshold_rsa.public_key import PublicKey
+from mpc.threshold_rsa.shares import KeyShare, share_bytes
+
+_VERSION = 1
+_MAX_CREDENTIALS = 1024
+_MAX_TEXT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One key of this device for one account at one relying party. `created_at` is Unix time in seconds."""
+
+    credential_id: bytes
+    rp_id: str
+    user_handle: bytes
+    user_name: str
+    user_display_name: str
+    algorithm: Algorithm
+    key_share: KeyShare = field(repr=False)
+    sign_count: int
+    discoverable: bool
+    provisional: bool
+    """Until the first joint signature. Provisional credentials answer no request."""
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class NextShares:
+    """The shares of the epoch to come: they hold as soon as the server has seen the token."""
+
+    confirmation: Confirmation
+    credential_id: bytes
+    key_share: KeyShare = field(repr=False)
+    template: TemplateShare = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRecovery:
+    """New request key and base OT, sent to the server but not acknowledged yet."""
+
+    code: str = field(repr=False)
+    request_key: bytes = field(repr=False)
+    base_ot_id: bytes
+    base_keys: ReceiverBaseKeys = field(repr=False)
+    sender_message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """The whole durable state of one enrolment. `with_…` methods give the state after a step."""
+
+    server_url: str
+    server_id: str
+    profile: Profile
+    enrolment_id: bytes
+    request_key: bytes = field(repr=False)
+    base_ot_id: bytes
+    base_keys: ReceiverBaseKeys = field(repr=False)
+    epoch: int
+    ot_index: int
+    template: TemplateShare = field(repr=False)
+    credentials: tuple[Credential, ...] = ()
+    next: NextShares | None = None
+    recovery: PendingRecovery | None = None
+    overtaken: bool = False
+    """The server has seen indices this device never used: it was restored to an old state, or copied."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("device state is never pickled")
+
+    def credential(self, credential_id: bytes) -> Credential:
+        """The credential with that id. KeyError if there is none."""
+        for credential in self.credentials:
+            if credential.credential_id == credential_id:
+                return credential
+        raise KeyError("no such credential")
+
+    def with_credential(self, credential: Credential) -> DeviceState:
+        """The credential added, or put in the place of the one with its id."""
+        others = [c for c in self.credentials if c.credential_id != credential.credential_id]
+        return replace(self, credentials=(*others, credential))
+
+    def without_credentials(self, credential_ids: Iterable[bytes]) -> DeviceState:
+        gone = set(credential_ids)
+        return replace(self, credentials=tuple(c for c in self.credentials if c.credential_id not in gone))
+
+    def promoted(self) -> DeviceState:
+        """The next epoch's shares become the shares; the old ones are forgotten."""
+        if self.next is None:
+            return self
+        state = replace(self, epoch=self.epoch + 1, template=self.next.template, next=None)
+        for credential in state.credentials:
+            if credential.credential_id == self.next.credential_id:
+                return state.with_credential(replace(credential, key_share=self.next.key_share))
+        return state
+
+    def encode(self) -> bytes:
+        """Canonical CBOR, versioned."""
+        values: dict[str, object] = {
+            "v": _VERSION,
+            "server_url": self.server_url,
+            "server_id": self.server_id,
+            "profile": self.profile.as_dict(),
+            "enrolment_id": self.enrolment_id,
+            "request_key": self.request_key,
+            "base_ot_id": self.base_ot_id,
+            "base_zeros": self.base_keys.zeros,
+            "base_ones": self.base_keys.ones,
+            "epoch": self.epoch,
+            "ot_index": self.ot_index,
+            "template": self.template.to_bytes(),
+            "credentials": [_credential_map(credential) for credential in self.credentials],
+            "overtaken": self.overtaken,
+        }
+        if self.next is not None:
+            values["next"] = {
+                "confirm": self.next.confirmation.as_map(),
+                "credential_id": self.next.credential_id,
+                "modulus": self.next.key_share.key.modulus_bytes,
+                "key_share": self.next.key_share.to_bytes(),
+                "template": self.next.template.to_bytes(),
+            }
+        if self.recovery is not None:
+            values["recovery"] = {
+                "code": self.recovery.code,
+                "request_key": self.recovery.request_key,
+                "base_ot_id": self.recovery.base_ot_id,
+                "base_zeros": self.recovery.base_keys.zeros,
+                "base_ones": self.recovery.base_keys.ones,
+                "sender_message": self.recovery.sender_message,
+            }
+        return codec.encode(values)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> DeviceState:
+        """Raises VaultCorrupt: the file decrypted, so the program that wrote it was another one, or wrong."""
+        try:
+            with codec.reading(payload, what="vault", version=_VERSION) as fields:
+                return _read_state(fields)
+        except (DecodeError, ValueError, TypeError):
+            raise VaultCorrupt("the vault's content is not of a form this version knows") from None
+
+
+def _read_state(fields: codec.Fields) -> DeviceState:
+    # The profile was validated when it was pinned; it is validated again, since the rest depends on its sizes.
+    profile = Profile.from_dict(fields.fields("profile").remaining())
+    return DeviceState(
+        server_url=fields.text("server_url", at_most=_MAX_TEXT),
+        server_id=fields.text("server_id", at_most=_MAX_TEXT),
+        profile=profile,
+        enrolment_id=fields.bytes("enrolment_id", length=ID_BYTES),
+        request_key=fields.bytes("request_key", length=32),
+        base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
+        base_keys=_read_base_keys(fields),
+        epoch=fields.uint("epoch", at_most=MAX_INDEX),
+        ot_index=fields.uint("ot_index", at_most=MAX_INDEX),
+        template=TemplateShare.from_bytes(profile, fields.bytes("template")),
+        credentials=tuple(_read_credential(entry) for entry in fields.each("credentials", at_most=_MAX_CREDENTIALS)),
+        next=_read_next(fields.fields("next"), profile) if fields.has("next") else None,
+        recovery=_read_recovery(fields.fields("recovery")) if fields.has("recovery") else None,
+        overtaken=fields.boolean("overtaken"),
+    )
+
+
+def _credential_map(credential: Credential) -> dict[str, object]:
+    return {
+        "credential_id": credential.credential_id,
+        "rp_id": credential.rp_id,
+        "user_handle": credential.user_handle,
+        "user_name": credential.user_name,
+        "user_display_name": credential.user_display_name,
+        "algorithm": int(credential.algorithm),
+        "modulus": credential.key_share.key.modulus_bytes,
+        "key_share": credential.key_share.to_bytes(),
+        "sign_count": credential.sign_count,
+        "discoverable": credential.discoverable,
+        "provisional": credential.provisional,
+        "created_at": credential.created_at,
+    }
+
+
+def _read_credential(fields: codec.Fields) -> Credential:
+    credential = Credential(
+        credential_id=_read_credential_id(fields),
+        rp_id=fields.text("rp_id", at_most=253),
+        user_handle=fields.bytes("user_handle", at_least=1, at_most=64),
+        user_name=_read_text(fields, "user_name"),
+        user_display_name=_read_text(fields, "user_display_name"),
+        algorithm=Algorithm(fields.integer("algorithm", one_of=ALGORITHMS)),
+        key_share=_read_key_share(fields),
+        sign_count=fields.uint("sign_count", at_most=2**32 - 1),
+        discoverable=fields.boolean("discoverable"),
+        provisional=fields.boolean("provisional"),
+        created_at=fields.uint("created_at", at_most=MAX_INDEX),
+    )
+    fields.done()
+    return credential
+
+
+def _read_next(fields: codec.Fields, profile: Profile) -> NextShares:
+    result = NextShares(
+        confirmation=Confirmation.from_fields(fields.fields("confirm")),
+        credential_id=_read_credential_id(fields),
+        key_share=_read_key_share(fields),
+        template=TemplateShare.from_bytes(profile, fields.bytes("template")),
+    )
+    fields.done()
+    return result
+
+
+def _read_recovery(fields: codec.Fields) -> PendingRecovery:
+    result = PendingRecovery(
+        code=fields.text("code", at_most=64),
+        request_key=fields.bytes("request_key", length=32),
+        base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
+        base_keys=_read_base_keys(fields),
+        sender_message=fields.bytes("sender_message"),
+    )
+    fields.done()
+    return result
+
+
+def _read_base_keys(fields: codec.Fields) -> ReceiverBaseKeys:
+    return ReceiverBaseKeys(
+        fields.bytes("base_zeros", length=KEYS_BYTES), fields.bytes("base_ones", length=KEYS_BYTES)
+    )
+
+
+def _read_credential_id(fields: codec.Fields) -> bytes:
+    return fields.bytes("credential_id", at_least=MIN_CREDENTIAL_ID_BYTES, at_most=MAX_CREDENTIAL_ID_BYTES)
+
+
+def _read_key_share(fields: codec.Fields) -> KeyShare:
+    key = PublicKey.from_bytes(fields.bytes("modulus"), 65537)
+    return KeyShare.from_bytes(key, fields.bytes("key_share", length=share_bytes(key)))
+
+
+def _read_text(fields: codec.Fields, name: str) -> str:
+    return fields.text(name, at_most=_MAX_TEXT, or_empty=True)
+

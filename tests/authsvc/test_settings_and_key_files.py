@@ -1,0 +1,207 @@
+"""What an operator can set, and how the server says what is wrong with it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from authsvc.policy import Limits
+from authsvc.settings import Settings, SettingsError, ensure_data_dir, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("TANDEM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TANDEM_DATA_DIR", str(tmp_path / "data"))
+
+
+def loaded() -> Settings:
+    settings = load_settings()
+    ensure_data_dir(settings)
+    return settings
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    policy = load_settings().policy()
+
+    assert {(p.name, p.code_bits, p.threshold) for p in policy.profiles.values() if not p.masked} == {
+        ("sim-512", 512, 174),
+        ("sim-1024", 1024, 348),
+        ("sim-2048", 2048, 696),
+        ("sim-4096", 4096, 1392),
+    }
+    masked = policy.profiles["sim-2048-masked"]
+    assert (masked.min_valid, masked.ratio_numerator, masked.ratio_shift) == (1536, 87, 8)
+    assert policy.allowed_rp_ids == {"localhost"}
+    assert policy.limits == Limits()
+
+
+def test_the_environment_wins_over_the_policy_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    policy_file = tmp_path / "policy.toml"
+    policy_file.write_text(
+        'server_id = "auth.example"\nallowed_rp_ids = ["example.com"]\n'
+        "[limits]\nattempts_per_day = 20\nfreshness_s = 30\n"
+        '[profiles.iris-2048]\ncode_bits = 2048\nthreshold = 650\nencoder_id = "iris-v3"\n'
+    )
+    monkeypatch.setenv("TANDEM_POLICY_FILE", str(policy_file))
+    monkeypatch.setenv("TANDEM_LIMITS__ATTEMPTS_PER_DAY", "40")
+
+    policy = load_settings().policy()
+
+    assert policy.server_id == "auth.example"
+    assert policy.allowed_rp_ids == {"example.com"}
+    assert (policy.limits.attempts_per_day, policy.limits.freshness_s) == (40, 30)
+    assert set(policy.profiles) == {"iris-2048"}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[limits]\nattempts_per_day = 0\n", "limits.attempts_per_day"),
+        ("[limits]\nattempts_a_day = 5\n", "limits.attempts_a_day"),
+        ("[limits]\nfirst_delay_s = 100\nmax_delay_s = 50\n", "max_delay_s"),
+        ("[profiles.p]\ncode_bits = 2048\nthreshold = 1024\n", "profiles.p: threshold"),
+        ("[profiles.p]\ncode_bits = 1000\nthreshold = 100\n", "profiles.p: code_bits"),
+        ("[profiles.p]\ncode_bits = '2048'\nthreshold = 100\n", "profiles.p.code_bits"),
+        ("[profiles.p]\ncode_bits = 2048\nmasked = true\nmin_valid = 100\n", "profiles.p: min_valid"),
+        ('allowed_rp_ids = ["*.example.com"]\n', "allowed_rp_ids"),
+        ('allowed_rp_ids = ["https://example.com"]\n', "allowed_rp_ids"),
+        ('server_id = ""\n', "server_id"),
+        ('kek = "AAAA"\nkek_file = "kek"\n', "kek or kek_file"),
+        ('admin_token = "short"\n', "admin_token"),
+        ('database_url = "postgresql://user:hunter2@db/x"\n', "database_url"),
+        ('tls_cert_file = "cert.pem"\n', "tls_key_file"),
+        ("surprise = 1\n", "surprise"),
+        ("not toml", "TANDEM_POLICY_FILE"),
+    ],
+)
+def test_a_wrong_setting_is_named(text: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    policy_file = tmp_path / "policy.toml"
+    policy_file.write_text(text)
+    monkeypatch.setenv("TANDEM_POLICY_FILE", str(policy_file))
+
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+
+    assert named in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_missing_policy_file_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Starting with default limits because of a misspelt path would be worse than not starting."""
+    monkeypatch.setenv("TANDEM_POLICY_FILE", str(tmp_path / "polcy.toml"))
+
+    with pytest.raises(SettingsError, match=r"polcy\.toml"):
+        load_settings()
+
+
+def test_the_key_file_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = loaded()
+    previous = os.umask(0)  # the mode must not rest on a kind umask
+    try:
+        first = settings.load_kek()
+    finally:
+        os.umask(previous)
+
+    assert len(first) == 32
+    assert settings.load_kek() == first
+    assert stat.S_IMODE((tmp_path / "data" / "kek").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["kek"]
+
+
+def test_processes_that_start_together_agree_on_the_key() -> None:
+    settings = loaded()
+
+    with ThreadPoolExecutor(16) as pool:
+        keys = list(pool.map(lambda _: settings.load_kek(), range(64)))
+
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_key_file_that_others_can_read_is_refused(mode: int, tmp_path: Path) -> None:
+    settings = loaded()
+    settings.load_kek()
+    (tmp_path / "data" / "kek").chmod(mode)
+
+    with pytest.raises(SettingsError, match="chmod 600"):
+        settings.load_kek()
+
+
+@pytest.mark.parametrize("content", [b"", bytes(31), bytes(33)])
+def test_a_key_file_of_another_length_is_refused_and_left_alone(content: bytes, tmp_path: Path) -> None:
+    settings = loaded()
+    kek = tmp_path / "data" / "kek"
+    kek.touch(mode=0o600)
+    kek.write_bytes(content)
+
+    with pytest.raises(SettingsError, match="32 bytes"):
+        settings.load_kek()
+
+    assert kek.read_bytes() == content
+
+
+def test_a_link_in_place_of_the_key_file_is_refused(tmp_path: Path) -> None:
+    settings = loaded()
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "data" / "kek").symlink_to(elsewhere)
+
+    with pytest.raises(SettingsError, match="kek_file"):
+        settings.load_kek()
+
+    assert not elsewhere.exists()
+
+
+def test_the_key_can_come_from_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kek = os.urandom(32)
+    monkeypatch.setenv("TANDEM_KEK", base64.b64encode(kek).decode())
+
+    assert loaded().load_kek() == kek
+    assert not (tmp_path / "data" / "kek").exists()
+
+
+@pytest.mark.parametrize("text", ["AAAA", "not base64!", ""])
+def test_a_wrong_key_setting_is_refused_without_repeating_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_KEK", text)
+
+    with pytest.raises(SettingsError, match="kek") as raised:
+        load_settings().load_kek()
+
+    assert not text or text not in str(raised.value)
+
+
+def test_the_admin_token_is_made_like_the_key(tmp_path: Path) -> None:
+    settings = loaded()
+
+    token = settings.load_admin_token()
+
+    assert len(token) >= 40
+    assert settings.load_admin_token() == token
+    assert stat.S_IMODE((tmp_path / "data" / "admin-token").stat().st_mode) == 0o600
+
+
+def test_secrets_show_neither_in_the_table_nor_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = base64.b64encode(os.urandom(32)).decode()
+    monkeypatch.setenv("TANDEM_KEK", secret)
+    monkeypatch.setenv("TANDEM_ADMIN_TOKEN", secret[::-1])
+
+    settings = load_settings()
+    shown = repr(settings) + str(settings.as_table())
+
+    assert secret not in shown
+    assert secret[::-1] not in shown
+
+
+def test_the_wait_doubles_up_to_the_cap() -> None:
+    limits = Limits()
+
+    waits = [limits.delay_s(count) for count in (0, 4, 5, 6, 7, 11, 12, 13, 50, 10**9)]
+
+    assert waits == [0, 0, 30, 60, 120, 1920, 3600, 3600, 3600, 3600]

@@ -1,0 +1,144 @@
+"""A software authenticator with whole keys, built on python-fido2: an independent source of WebAuthn answers."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from fido2.cose import ES256, PS256, RS256
+from fido2.utils import websafe_decode, websafe_encode
+from fido2.webauthn import (
+    Aaguid,
+    AttestationObject,
+    AttestedCredentialData,
+    AuthenticatorData,
+    CollectedClientData,
+)
+
+from relying_party_demo.phone_port import PhoneOutcome, Step, WhatEachPartySaw, Who
+
+UP, UV, AT = 0x01, 0x04, 0x40
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@dataclass
+class Credential:
+    id: bytes
+    rp_id: str
+    user_handle: bytes
+    algorithm: int
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+    counter: int
+
+    def sign(self, message: bytes) -> bytes:
+        match self.key:
+            case ec.EllipticCurvePrivateKey():
+                return self.key.sign(message, ec.ECDSA(hashes.SHA256()))
+            case _ if self.algorithm == -37:
+                return self.key.sign(message, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+            case _:
+                return self.key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+
+
+@dataclass
+class SoftwareAuthenticator:
+    """Answers what it is asked, and lets a test bend every part of the answer."""
+
+    algorithm: int = -257
+    flags: int = UP | UV
+    counter_step: int = 1
+    credentials: list[Credential] = field(default_factory=list)
+
+    def create(self, options: dict[str, Any], origin: str, *, attestation: str | None = None) -> dict[str, Any]:
+        key = ec.generate_private_key(ec.SECP256R1()) if self.algorithm == -7 else RSA_KEY
+        cose = {-7: ES256, -257: RS256, -37: PS256}[self.algorithm].from_cryptography_key(key.public_key())
+        credential = Credential(
+            id=secrets.token_bytes(32),
+            rp_id=options["rp"]["id"],
+            user_handle=websafe_decode(options["user"]["id"]),
+            algorithm=self.algorithm,
+            key=key,
+            counter=1 if self.counter_step else 0,
+        )
+        authenticator_data = AuthenticatorData.create(
+            hashlib.sha256(credential.rp_id.encode()).digest(),
+            self.flags | AT,
+            credential.counter,
+            AttestedCredentialData.create(Aaguid(b"software authent"), credential.id, cose),
+        )
+        client_data = CollectedClientData.create("webauthn.create", options["challenge"], origin)
+        if (attestation or options["attestation"]) == "none":
+            attested = AttestationObject.create("none", authenticator_data, {})
+        else:
+            signature = credential.sign(authenticator_data + client_data.hash)
+            statement = {"alg": self.algorithm, "sig": signature}
+            attested = AttestationObject.create("packed", authenticator_data, statement)
+        self.credentials.append(credential)
+        return _answer(credential, {"clientDataJSON": client_data, "attestationObject": attested})
+
+    def get(
+        self,
+        options: dict[str, Any],
+        origin: str,
+        *,
+        credential: Credential | None = None,
+        user_handle: bytes | None = None,
+    ) -> dict[str, Any]:
+        if credential is None:
+            allowed = {websafe_decode(entry["id"]) for entry in options["allowCredentials"]}
+            credential = next(c for c in reversed(self.credentials) if not allowed or c.id in allowed)
+        credential.counter += self.counter_step
+        authenticator_data = AuthenticatorData.create(
+            hashlib.sha256(options["rpId"].encode()).digest(), self.flags, credential.counter
+        )
+        client_data = CollectedClientData.create("webauthn.get", options["challenge"], origin)
+        parts = {
+            "clientDataJSON": client_data,
+            "authenticatorData": authenticator_data,
+            "signature": credential.sign(authenticator_data + client_data.hash),
+            "userHandle": credential.user_handle if user_handle is None else user_handle,
+        }
+        return _answer(credential, parts)
+
+
+class SoftwarePhone:
+    """A `Phone` over the software authenticator, whose impostor is refused: no split keys here."""
+
+    def __init__(self) -> None:
+        self.authenticator = SoftwareAuthenticator()
+
+    def register(self, options: dict[str, Any], origin: str) -> PhoneOutcome:
+        return self._outcome(self.authenticator.create(options, origin), None)
+
+    def sign_in(self, options: dict[str, Any], origin: str, who: Who) -> PhoneOutcome:
+        if who == "impostor":
+            return self._outcome(None, "the capture does not match the enrolled person (no_match)")
+        return self._outcome(self.authenticator.get(options, origin), None)
+
+    def _outcome(self, response: dict[str, Any] | None, refusal: str | None) -> PhoneOutcome:
+        signature = response["response"].get("signature", "") if response else ""
+        seen = WhatEachPartySaw(
+            code_bits=2048,
+            device_template_share=secrets.token_bytes(256),
+            server_template_share=secrets.token_bytes(256),
+            bytes_up=37_412,
+            bytes_down=66_905,
+            steps=(Step("capture", 1.3), Step("oblivious transfer", 2.9), Step("round trip", 12.2)),
+            signature_hex=websafe_decode(signature).hex(),
+        )
+        return PhoneOutcome(response, refusal, seen)
+
+
+def _answer(credential: Credential, parts: dict[str, bytes]) -> dict[str, Any]:
+    return {
+        "id": websafe_encode(credential.id),
+        "rawId": websafe_encode(credential.id),
+        "type": "public-key",
+        "authenticatorAttachment": "platform",
+        "clientExtensionResults": {},
+        "response": {name: websafe_encode(part) for name, part in parts.items()},
+    }
