@@ -142,6 +142,17 @@ def revoke_credential(
 
 
 @app.command()
+def template_share(enrolment_id: EnrolmentId) -> None:
+    """Print this server's half of a template in hexadecimal, to see that it is noise.
+
+    Together with the device's half it is the template: keep it here.
+    """
+    with _context() as ctx:
+        share = administration.template_share(ctx, _enrolment_id(enrolment_id))
+    _out.print(share.hex(), markup=False)
+
+
+@app.command()
 def config() -> None:
     """Show the settings in effect, with secrets hidden."""
     with _errors_for_operators():

@@ -30,9 +30,9 @@ from device_sdk.errors import EncodingError, TandemError
 from device_sdk.joint_login import JointLogin, Signed, sign_jointly
 from device_sdk.key_generation import MODULUS_BITS, generate_split_key
 from device_sdk.recovery import recover
-from device_sdk.server_api import Deadline, ServerApi
+from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
-from device_sdk.transport import HttpTransport, RequestKey, Transport
+from device_sdk.transport import HttpTransport, RequestKey, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.keys import VaultKey, default_vault_key
 from device_sdk.vault.state import Credential, DeviceState
@@ -124,6 +124,7 @@ class Device:
         encoder = encoder or BinaryCodeEncoder(len(_first_bits(captures)))
         vault_file = VaultFile.create(vault, vault_key or default_vault_key(vault))
         transport = transport or HttpTransport(server, ca_file=ca_file)
+        report = ReportBuilder("enrol")
         try:
             state = enrol_with_server(
                 rng or SystemRng(),
@@ -133,6 +134,7 @@ class Device:
                 profile_name=profile,
                 captures=captures,
                 encoder=encoder,
+                report=report,
             )
             vault_file.write(state.encode())
         except BaseException:
@@ -141,7 +143,9 @@ class Device:
             with contextlib.suppress(FileNotFoundError):
                 Path(vault).unlink()
             raise
-        return cls(StateStore(vault_file, state), transport, encoder, rng=rng)
+        device = cls(StateStore(vault_file, state), transport, encoder, rng=rng)
+        device._last = report.finish()
+        return device
 
     @classmethod
     def open(
@@ -190,7 +194,7 @@ class Device:
                 own, server_share = generate_split_key(self._rng, modulus_bits)
             credential = self._provisional(wanted, rp_id, own)
             with report.step("server: store its share"):
-                self._add_credential(credential, server_share, deadline)
+                self._add_credential(credential, server_share, deadline, report)
             try:
                 signed = sign_jointly(
                     self._rng,
@@ -268,7 +272,10 @@ class Device:
 
         Not needed in normal use: it goes out in the background, or along with the next login.
         """
-        return self._confirmer.deliver(timeout_s=timeout_s)
+        try:
+            return self._confirmer.deliver(timeout_s=timeout_s)
+        except ServerProblem as refusal:
+            raise_as_fault(refusal)
 
     @property
     def enrolment_id(self) -> bytes:
@@ -277,7 +284,7 @@ class Device:
 
     @property
     def last_ceremony(self) -> CeremonyReport | None:
-        """What the last `create` or `get` cost, successful or not."""
+        """What enrolment or the last `create` or `get` cost, successful or not; None after `open`."""
         return self._last
 
     def inspection(self) -> Inspection:
@@ -371,7 +378,9 @@ class Device:
         self._store.change(lambda state: state.without_credentials(abandoned).with_credential(credential))
         return credential
 
-    def _add_credential(self, credential: Credential, server_share: KeyShare, deadline: Deadline) -> None:
+    def _add_credential(
+        self, credential: Credential, server_share: KeyShare, deadline: Deadline, report: ReportBuilder
+    ) -> None:
         state = self._store.state
         key = server_share.key
         message = AddCredential(
@@ -383,7 +392,7 @@ class Device:
             exponent=key.exponent,
             key_share=server_share.to_bytes(),
         )
-        self._api.add_credential(message, RequestKey.from_scalar(state.request_key), deadline)
+        self._api.add_credential(message, RequestKey.from_scalar(state.request_key), deadline, report)
 
 
 def _registration_data(credential: Credential) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from device_sdk.biometrics import BinaryCode, Encoder, consistent, differing_and_valid
+from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.errors import EncodingError, ServerMisbehaved
 from device_sdk.server_api import ServerApi
 from device_sdk.transport import RequestKey
@@ -29,6 +30,7 @@ def enrol(
     profile_name: str,
     captures: Sequence[Any],
     encoder: Encoder,
+    report: ReportBuilder,
 ) -> DeviceState:
     """The state after enrolment: what the caller stores in a fresh vault.
 
@@ -40,7 +42,7 @@ def enrol(
     codes, masks = _template(encoder, captures, profile)
     request_key = RequestKey.generate()
     offer = api.start_enrolment(
-        EnrolmentStart(profile.name, profile.digest, request_key.public_point(), code), request_key
+        EnrolmentStart(profile.name, profile.digest, request_key.public_point(), code), request_key, report
     )
     try:
         base_keys, sender_message = sender_round_1(
@@ -59,6 +61,7 @@ def enrol(
             masks_share=server.masks,
         ),
         request_key,
+        report,
     )
     return DeviceState(
         server_url=server_url,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from device_sdk.errors import ServerMisbehaved, StaleAfterRecovery
-from device_sdk.server_api import ServerApi
+from device_sdk.server_api import ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
-from device_sdk.transport import RequestKey
+from device_sdk.transport import RequestKey, ServerProblem
 from device_sdk.vault.state import DeviceState, PendingRecovery
 from mpc.errors import ProtocolAbort
 from mpc.login.enrolment_messages import RecoveryFinish, RecoveryStart
@@ -31,10 +31,21 @@ def _begin(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
     state = store.state
     new_key = RequestKey.generate()
     confirmation = state.next.confirmation if state.next else None
-    offer = api.start_recovery(
-        RecoveryStart(state.enrolment_id, code, new_key.public_point(), state.epoch, confirmation),
-        RequestKey.from_scalar(state.request_key),
-    )
+    try:
+        offer = api.start_recovery(
+            RecoveryStart(state.enrolment_id, code, new_key.public_point(), state.epoch, confirmation),
+            RequestKey.from_scalar(state.request_key),
+        )
+    except ServerProblem as refusal:
+        problem = refusal.problem
+        if problem.code == "unknown_login" and state.next is not None:
+            if problem.epoch != state.epoch:
+                raise StaleAfterRecovery from None
+            # D6: the server never had that login, or does not have it any more; the older shares hold.
+            store.change(lambda now: replace(now, next=None))
+            _begin(rng, store, api, code)
+            return
+        raise_as_fault(refusal)
     # The server settled the confirmation before it answered; without one, the epochs must agree as they are.
     expected_epoch = state.promoted().epoch
     if offer.epoch > expected_epoch:

@@ -69,20 +69,26 @@ class ServerApi:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise ServerMisbehaved("bad_profile") from None
 
-    def start_enrolment(self, message: EnrolmentStart, key: RequestKey) -> BaseOtOffer:
-        body = self._post("/v1/enrolments", message.encode(), key, signing_key_id(public_point=key.public_point()), limit=_OFFER_BYTES)
+    def start_enrolment(self, message: EnrolmentStart, key: RequestKey, report: ReportBuilder) -> BaseOtOffer:
+        identity = signing_key_id(public_point=key.public_point())
+        body = self._post("/v1/enrolments", message.encode(), key, identity, limit=_OFFER_BYTES, report=report)
         return _decoded(BaseOtOffer.decode, body)
 
-    def finish_enrolment(self, message: EnrolmentFinish, key: RequestKey) -> Accepted:
-        body = self._post("/v1/enrolments/finish", message.encode(), key, signing_key_id(enrolment_id=message.enrolment_id))
+    def finish_enrolment(self, message: EnrolmentFinish, key: RequestKey, report: ReportBuilder) -> Accepted:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/enrolments/finish", message.encode(), key, identity, report=report)
         return _decoded(Accepted.decode, body)
 
-    def add_credential(self, message: AddCredential, key: RequestKey, deadline: Deadline) -> Accepted:
-        body = self._post("/v1/credentials", message.encode(), key, signing_key_id(enrolment_id=message.enrolment_id), deadline=deadline)
+    def add_credential(
+        self, message: AddCredential, key: RequestKey, deadline: Deadline, report: ReportBuilder
+    ) -> Accepted:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/credentials", message.encode(), key, identity, deadline=deadline, report=report)
         return _decoded(Accepted.decode, body)
 
     def revoke_credential(self, message: RevokeCredential, key: RequestKey) -> Accepted:
-        body = self._post("/v1/credentials/revoke", message.encode(), key, signing_key_id(enrolment_id=message.enrolment_id))
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/credentials/revoke", message.encode(), key, identity)
         return _decoded(Accepted.decode, body)
 
     def login(
@@ -96,37 +102,26 @@ class ServerApi:
         report: ReportBuilder,
     ) -> bytes:
         """Message 1 to message 2. Raises ServerProblem untranslated: the caller's state machine reads its code."""
-        reply = self._transport.post_cbor(
-            "/v1/logins",
-            message_1,
-            key,
-            signing_key_id(enrolment_id=enrolment_id),
-            max_response_bytes=expected_bytes + _MESSAGE_2_OVERHEAD_BYTES,
-            timeout_s=deadline.remaining_s(),
-        )
-        report.exchanged(reply.bytes_up, reply.bytes_down)
-        return reply.body
+        identity = signing_key_id(enrolment_id=enrolment_id)
+        limit = expected_bytes + _MESSAGE_2_OVERHEAD_BYTES
+        return self._send("/v1/logins", message_1, key, identity, limit=limit, deadline=deadline, report=report)
 
     def confirm(self, message: Message3, key: RequestKey, *, timeout_s: float | None = None) -> Acknowledgement:
         """Message 3. Raises ServerProblem untranslated."""
-        reply = self._transport.post_cbor(
-            "/v1/confirmations",
-            message.encode(),
-            key,
-            signing_key_id(enrolment_id=message.enrolment_id),
-            max_response_bytes=_SMALL_ANSWER_BYTES,
-            timeout_s=timeout_s,
-        )
-        return _decoded(Acknowledgement.decode, reply.body)
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        deadline = Deadline(timeout_s) if timeout_s is not None else None
+        body = self._send("/v1/confirmations", message.encode(), key, identity, deadline=deadline)
+        return _decoded(Acknowledgement.decode, body)
 
     def start_recovery(self, message: RecoveryStart, old_key: RequestKey) -> BaseOtOffer:
-        body = self._post(
-            "/v1/recoveries", message.encode(), old_key, signing_key_id(enrolment_id=message.enrolment_id), limit=_OFFER_BYTES
-        )
+        """Raises ServerProblem untranslated: the caller's state machine reads its code."""
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._send("/v1/recoveries", message.encode(), old_key, identity, limit=_OFFER_BYTES)
         return _decoded(BaseOtOffer.decode, body)
 
     def finish_recovery(self, message: RecoveryFinish, new_key: RequestKey) -> Accepted:
-        body = self._post("/v1/recoveries/finish", message.encode(), new_key, signing_key_id(enrolment_id=message.enrolment_id))
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/recoveries/finish", message.encode(), new_key, identity)
         return _decoded(Accepted.decode, body)
 
     def _post(
@@ -138,19 +133,35 @@ class ServerApi:
         *,
         limit: int = _SMALL_ANSWER_BYTES,
         deadline: Deadline | None = None,
+        report: ReportBuilder | None = None,
     ) -> bytes:
+        """`_send`, with the server's refusal raised as the fault that it means to an app."""
         try:
-            reply = self._transport.post_cbor(
-                path,
-                body,
-                key,
-                identity,
-                max_response_bytes=limit,
-                timeout_s=deadline.remaining_s() if deadline else None,
-            )
+            return self._send(path, body, key, identity, limit=limit, deadline=deadline, report=report)
         except ServerProblem as problem:
             raise_as_fault(problem)
-        return reply.body
+
+    def _send(
+        self,
+        path: str,
+        body: bytes,
+        key: RequestKey,
+        identity: str,
+        *,
+        limit: int = _SMALL_ANSWER_BYTES,
+        deadline: Deadline | None = None,
+        report: ReportBuilder | None = None,
+    ) -> bytes:
+        timeout_s = deadline.remaining_s() if deadline else None
+        received = b""
+        try:
+            received = self._transport.post_cbor(
+                path, body, key, identity, max_response_bytes=limit, timeout_s=timeout_s
+            ).body
+        finally:
+            if report is not None:
+                report.exchanged(len(body), len(received))
+        return received
 
 
 def raise_as_fault(refusal: ServerProblem) -> NoReturn:

@@ -66,9 +66,7 @@ def user_by_id(transaction: sqlite3.Connection, user_id: int) -> User | None:
     return _user(transaction.execute(_USER + "WHERE id = ?", (user_id,)).fetchone())
 
 
-def add_user(
-    transaction: sqlite3.Connection, *, handle: bytes, name: str, display_name: str, now: float
-) -> User:
+def add_user(transaction: sqlite3.Connection, *, handle: bytes, name: str, display_name: str, now: float) -> User:
     """Raises NameTaken."""
     try:
         row = transaction.execute(

@@ -30,9 +30,7 @@ def session(site: SiteOf, visitor: VisitorOf) -> JSONResponse:
 @router.post("/register/options")
 def register_options(site: SiteOf, visitor: VisitorOf, body: JsonBody) -> dict[str, Any]:
     """Body: {"username", "display_name"?}. Answer: PublicKeyCredentialCreationOptionsJSON."""
-    return site.ceremonies.registration_options(
-        visitor.browser_hash, body.get("username"), body.get("display_name")
-    )
+    return site.ceremonies.registration_options(visitor.browser_hash, body.get("username"), body.get("display_name"))
 
 
 @router.post("/register/verify")
@@ -40,9 +38,7 @@ def register_verify(site: SiteOf, visitor: VisitorOf, body: JsonBody) -> JSONRes
     """Body: RegistrationResponseJSON. Makes the account and signs in."""
     verified = site.ceremonies.finish_registration(visitor.browser_hash, body)
     answer = JSONResponse(_accepted(verified))
-    site.visitors.sign_in(
-        visitor, answer, user=verified.user, credential_id=verified.credential_id, now=site.clock()
-    )
+    site.visitors.sign_in(visitor, answer, user=verified.user, credential_id=verified.credential_id, now=site.clock())
     return answer
 
 
@@ -57,9 +53,7 @@ def login_verify(site: SiteOf, visitor: VisitorOf, body: JsonBody) -> JSONRespon
     """Body: AuthenticationResponseJSON. Signs in."""
     verified = site.ceremonies.finish_login(visitor.browser_hash, body)
     answer = JSONResponse(_accepted(verified))
-    site.visitors.sign_in(
-        visitor, answer, user=verified.user, credential_id=verified.credential_id, now=site.clock()
-    )
+    site.visitors.sign_in(visitor, answer, user=verified.user, credential_id=verified.credential_id, now=site.clock())
     return answer
 
 

@@ -44,9 +44,7 @@ def create_app(
         database=database,
         visitors=Visitors(settings, database),
         ceremonies=Ceremonies(settings, database, clock),
-        templates=Environment(
-            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined
-        ),
+        templates=Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined),
         phone=phone,
         phone_ceremonies=PhoneCeremonies(),
         clock=clock,
@@ -95,6 +93,4 @@ async def _answer(request: Request, refusal: Refusal) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         site: Site = request.app.state.site
         return await run_in_threadpool(pages.refusal_page, site, request, refusal)
-    return JSONResponse(
-        refusal.problem(), status_code=refusal.status, media_type="application/problem+json"
-    )
+    return JSONResponse(refusal.problem(), status_code=refusal.status, media_type="application/problem+json")

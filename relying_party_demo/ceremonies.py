@@ -17,6 +17,7 @@ from webauthn.helpers.cose import COSEAlgorithmIdentifier
 from webauthn.helpers.options_to_json_dict import options_to_json_dict
 from webauthn.helpers.structs import (
     AttestationConveyancePreference,
+    AttestationFormat,
     AuthenticatorSelectionCriteria,
     PublicKeyCredentialCreationOptions,
     PublicKeyCredentialDescriptor,
@@ -94,9 +95,7 @@ class Ceremonies:
     Registration tells whether a name is taken, as it must; a login does not.
     """
 
-    def __init__(
-        self, settings: RelyingPartySettings, database: Database, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, settings: RelyingPartySettings, database: Database, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._database = database
         self._clock = clock
@@ -226,9 +225,7 @@ class Ceremonies:
             _log.info("an assertion was refused: %s", type(error).__name__)
             raise LoginRefused() from error
         with self._database.transaction() as transaction:
-            counted = count_up(
-                transaction, passkey.id, sign_count=found.new_sign_count, now=self._clock()
-            )
+            counted = count_up(transaction, passkey.id, sign_count=found.new_sign_count, now=self._clock())
         if not counted:  # raised outside, so that the note on the passkey stays
             raise CounterWentBack()
         verdict = Verdict(
@@ -307,7 +304,7 @@ class Ceremonies:
             algorithm=ALGORITHM_NAMES[algorithm],
             sign_count=found.sign_count,
             user_verified=found.user_verified,
-            attestation=found.fmt.value,
+            attestation=AttestationFormat(found.fmt).value,
         )
         return _NewPasskey(found.credential_id, found.credential_public_key, algorithm, verdict)
 

@@ -68,9 +68,7 @@ class Database:
             if version == 0:
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
-                connection.execute(
-                    "INSERT INTO site_secrets VALUES ('site key', ?)", (secrets.token_bytes(32),)
-                )
+                connection.execute("INSERT INTO site_secrets VALUES ('site key', ?)", (secrets.token_bytes(32),))
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise ValueError(f"the database has schema version {version}, this program {SCHEMA_VERSION}")

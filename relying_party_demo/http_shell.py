@@ -56,9 +56,7 @@ class HttpShell:
             path = (scope.get("raw_path") or b"/").decode("ascii", "replace").split("?")[0]
             return RedirectResponse(self._settings.origin + "/" + path.lstrip("/"), status_code=307)
         problem = WrongHost()
-        return JSONResponse(
-            problem.problem(), status_code=problem.status, media_type="application/problem+json"
-        )
+        return JSONResponse(problem.problem(), status_code=problem.status, media_type="application/problem+json")
 
 
 def narrow(headers: MutableHeaders, path: str, settings: RelyingPartySettings) -> None:

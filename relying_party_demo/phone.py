@@ -6,20 +6,26 @@ stands in for a visitor's own until there is one.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from webauthn.helpers import base64url_to_bytes, parse_attestation_object
+from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, parse_attestation_object
 
-from device_sdk import Device
-from device_sdk.biometrics import BinaryCode, SimulatedSensor
-from device_sdk.errors import TandemError
+from device_sdk import BinaryCode, Device, KeyFile, SimulatedSensor, TandemError
 from relying_party_demo.phone_port import PhoneOutcome, Step, WhatEachPartySaw, Who
+
+_VAULT = "vault"
+_KEY = "vault.key"
+_PROFILE = "sim-2048"
 
 
 class SimulatedPhone:
-    """A `Phone` over an enrolled `Device`. It owns neither the device nor the sensors; the caller closes them.
+    """A `Phone` over an enrolled `Device`, with the simulated owner and an impostor in front of its sensor.
 
     `server_view` gives the authentication server's current template share (packed bits, least significant
     first) for an enrolment id. The phone cannot know it: whoever runs both servers on one machine passes a way
@@ -30,17 +36,73 @@ class SimulatedPhone:
         self,
         device: Device,
         *,
+        vault: Path,
         owner: SimulatedSensor,
         impostor: SimulatedSensor,
-        enrolment_id: bytes,
         server_view: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._device = device
+        self._vault = vault
         self._sensors: dict[Who, SimulatedSensor] = {"owner": owner, "impostor": impostor}
-        self._enrolment_id = enrolment_id
         self._server_view = server_view
         # The vault allows one ceremony at a time; visitors queue instead of being refused.
         self._lock = Lock()
+
+    @classmethod
+    def enrolled(
+        cls,
+        server: str,
+        enrolment_code: str,
+        folder: Path,
+        *,
+        server_view: Callable[[bytes], bytes] | None = None,
+    ) -> SimulatedPhone:
+        """Enrol a new simulated person with three captures; vault and key file go into the new `folder`."""
+        folder.mkdir(parents=True)
+        owner, impostor = SimulatedSensor(os.urandom(16)), SimulatedSensor(os.urandom(16))
+        device = Device.enrol(
+            server=server,
+            enrolment_code=enrolment_code,
+            captures=owner.captures(3),
+            vault=folder / _VAULT,
+            vault_key=KeyFile(folder / _KEY),
+            profile=_PROFILE,
+        )
+        return cls(device, vault=folder / _VAULT, owner=owner, impostor=impostor, server_view=server_view)
+
+    def copied_to(self, folder: Path) -> SimulatedPhone:
+        """What a thief gets who copies the phone's files; the same finger is put on the copy."""
+        folder.mkdir(parents=True)
+        for name in (_VAULT, _KEY):
+            shutil.copy2(self._vault.with_name(name), folder / name)
+        device = Device.open(folder / _VAULT, vault_key=KeyFile(folder / _KEY))
+        owner, impostor = self._sensors["owner"], self._sensors["impostor"]
+        return SimulatedPhone(device, vault=folder / _VAULT, owner=owner, impostor=impostor)
+
+    def enrolment(self) -> PhoneOutcome:
+        """What enrolling cost, in the form of a ceremony without a response."""
+        return PhoneOutcome(None, None, self._seen(None, None))
+
+    @property
+    def enrolment_id(self) -> bytes:
+        """What an operator finds the enrolment by."""
+        return self._device.enrolment_id
+
+    @property
+    def newest_credential_id(self) -> str:
+        """base64url without padding, as operators and relying parties write it."""
+        return bytes_to_base64url(self._device.credentials()[-1].credential_id)
+
+    def recover(self, code: str) -> str | None:
+        """Return to service with the operator's code: None, or the sentence that says why not."""
+        try:
+            self._device.recover(code)
+        except TandemError as error:
+            return f"{error} ({error.code})"
+        return None
+
+    def close(self) -> None:
+        self._device.close()
 
     def register(self, options: dict[str, Any], origin: str) -> PhoneOutcome:
         return self._run(lambda: self._device.create(options, origin, self._capture("owner")))
@@ -54,19 +116,25 @@ class SimulatedPhone:
 
     def _run(self, ceremony: Callable[[], dict[str, Any]]) -> PhoneOutcome:
         with self._lock:
+            before = self._device.last_ceremony
             try:
                 response = ceremony()
             except TandemError as error:
-                return PhoneOutcome(None, f"{error} ({error.code})", self._seen(None))
-            return PhoneOutcome(response, None, self._seen(response))
+                return PhoneOutcome(None, f"{error} ({error.code})", self._seen(before, None), error.code)
+            # The answer is ready; waiting for the confirmation here only makes both shares those of one moment.
+            with contextlib.suppress(TandemError):
+                self._device.confirm_now()
+            return PhoneOutcome(response, None, self._seen(before, response))
 
-    def _seen(self, response: dict[str, Any] | None) -> WhatEachPartySaw:
+    def _seen(self, before: object, response: dict[str, Any] | None) -> WhatEachPartySaw:
         held = self._device.inspection()
         last = self._device.last_ceremony
+        if last is before:  # refused before anything was sent: the report is of an earlier ceremony
+            last = None
         return WhatEachPartySaw(
             code_bits=held.code_bits,
             device_template_share=held.device_share_bits,
-            server_template_share=self._server_view(self._enrolment_id) if self._server_view else None,
+            server_template_share=self._server_view(self._device.enrolment_id) if self._server_view else None,
             bytes_up=last.bytes_up if last else 0,
             bytes_down=last.bytes_down if last else 0,
             steps=tuple(Step(name, ms) for name, ms in last.steps) if last else (),

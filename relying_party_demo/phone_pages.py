@@ -73,15 +73,11 @@ def phone_sign_in(site: SiteOf, visitor: VisitorOf, form: FormBody) -> Response:
 
 @router.get("/seen/{name}")
 def seen_page(site: SiteOf, visitor: VisitorOf, name: str) -> Response:
-    return page(
-        site, visitor, "seen.html", name=name, ceremony=_ceremony(site, visitor, name), width=IMAGE_WIDTH
-    )
+    return page(site, visitor, "seen.html", name=name, ceremony=_ceremony(site, visitor, name), width=IMAGE_WIDTH)
 
 
 @router.get("/seen/{name}/{party}.png")
-def share_image(
-    site: SiteOf, visitor: VisitorOf, name: str, party: Literal["device", "server"]
-) -> Response:
+def share_image(site: SiteOf, visitor: VisitorOf, name: str, party: Literal["device", "server"]) -> Response:
     seen = _ceremony(site, visitor, name).seen
     share = seen.device_template_share if party == "device" else seen.server_template_share
     if share is None:

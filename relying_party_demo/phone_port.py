@@ -37,11 +37,15 @@ class WhatEachPartySaw:
 
 @dataclass(frozen=True, slots=True)
 class PhoneOutcome:
-    """Either `response`, the WebAuthn JSON form for the relying party, or `refusal`, a sentence that says why."""
+    """Either `response`, the WebAuthn JSON form for the relying party, or `refusal`, a sentence that says why.
+
+    `refusal_code` is the stable word for the reason, empty where there is a response.
+    """
 
     response: dict[str, Any] | None
     refusal: str | None
     seen: WhatEachPartySaw
+    refusal_code: str = ""
 
 
 class Phone(Protocol):

@@ -73,9 +73,7 @@ class Visitors:
     def csrf_token(self, visitor: Visitor) -> str:
         """What a form or script of this site sends back. It changes when the session does."""
         tied_to = f"{visitor.browser_token}.{visitor.session_token or ''}"
-        digest = hmac.new(
-            self._database.site_key, b"relying party v1 csrf\0" + tied_to.encode(), hashlib.sha256
-        )
+        digest = hmac.new(self._database.site_key, b"relying party v1 csrf\0" + tied_to.encode(), hashlib.sha256)
         return digest.hexdigest()
 
     def csrf_token_fits(self, visitor: Visitor, received: str) -> bool:
@@ -83,18 +81,14 @@ class Visitors:
             return False
         return hmac.compare_digest(received.encode("utf-8", "replace"), self.csrf_token(visitor).encode())
 
-    def sign_in(
-        self, visitor: Visitor, response: Response, *, user: User, credential_id: bytes, now: float
-    ) -> None:
+    def sign_in(self, visitor: Visitor, response: Response, *, user: User, credential_id: bytes, now: float) -> None:
         """Open a session under a new token; one that this browser had before ends."""
         token = secrets.token_urlsafe(32)
         lifetime_s = self._settings.session_lifetime_s
         with self._database.transaction() as transaction:
             transaction.execute("DELETE FROM sessions WHERE expires_at <= ?", (now,))
             if visitor.session_token:
-                transaction.execute(
-                    "DELETE FROM sessions WHERE token_hash = ?", (_hashed(visitor.session_token),)
-                )
+                transaction.execute("DELETE FROM sessions WHERE token_hash = ?", (_hashed(visitor.session_token),))
             transaction.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?)",
                 (_hashed(token), user.id, credential_id, now + lifetime_s),
@@ -105,12 +99,8 @@ class Visitors:
         """End the session here, not only in the browser."""
         if visitor.session_token:
             with self._database.transaction() as transaction:
-                transaction.execute(
-                    "DELETE FROM sessions WHERE token_hash = ?", (_hashed(visitor.session_token),)
-                )
-        response.delete_cookie(
-            self._session_cookie, secure=self._settings.secure, httponly=True, samesite="lax"
-        )
+                transaction.execute("DELETE FROM sessions WHERE token_hash = ?", (_hashed(visitor.session_token),))
+        response.delete_cookie(self._session_cookie, secure=self._settings.secure, httponly=True, samesite="lax")
 
     def _session(self, token: str, now: float) -> Session | None:
         with self._database.transaction() as transaction:

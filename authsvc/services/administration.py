@@ -22,6 +22,7 @@ from ..store.enrolments import EnrolmentRow, list_enrolments, load_enrolment, up
 from ..store.events import EventRow, append_event, list_events
 from ..store.logins import drop_pending_logins
 from .context import ServiceContext
+from .secrets_at_rest import open_template
 
 MAX_LABEL_CHARACTERS = 100
 MIN_LIFETIME_S = 60
@@ -61,9 +62,7 @@ def issue_code(ctx: ServiceContext, *, label: str, lifetime_s: int | None = None
         raise Refused("malformed", field="lifetime_s")
     with ctx.store.write() as conn:
         issued = _insert_new_code(ctx, conn, "enrol", label=label, enrolment_id=None, lifetime_s=lifetime_s)
-        append_event(
-            conn, at=ctx.clock(), name="code_issued", detail={"label": label, "lifetime_s": lifetime_s}
-        )
+        append_event(conn, at=ctx.clock(), name="code_issued", detail={"label": label, "lifetime_s": lifetime_s})
     return issued
 
 
@@ -83,13 +82,23 @@ def enrolment_detail(ctx: ServiceContext, enrolment_id: bytes) -> EnrolmentDetai
         )
 
 
+def template_share(ctx: ServiceContext, enrolment_id: bytes) -> bytes:
+    """The server's half of an enrolment's codes, packed. Refused("not_found"), Refused("wrong_state")."""
+    with ctx.store.read() as conn:
+        row = _existing(conn, enrolment_id)
+    profile = ctx.policy.profiles.get(row.profile_name)
+    if row.sealed_template is None or profile is None:
+        raise Refused("wrong_state")
+    return open_template(ctx.sealer, row, profile).codes
+
+
 def lift(ctx: ServiceContext, enrolment_id: bytes) -> IssuedCode:
     """Let a quarantined enrolment, or one disabled by failures in a row, come back: gives a recovery code
     bound to it.
 
     The device then brings a new request key and a fresh base OT; the old one may have been probed and is
-    erased here. Pending logins are dropped: nobody knows who opened them, and an honest device falls back to
-    its older shares. Attempt budgets stay as they are. May be repeated while recovering (the code before is
+    erased here. Pending logins stay: the device settles its own when it recovers, so a login that it released
+    is not forgotten. Attempt budgets stay as they are. May be repeated while recovering (the code before is
     withdrawn). Refused("not_found"), Refused("wrong_state").
     """
     now = ctx.clock()
@@ -99,7 +108,6 @@ def lift(ctx: ServiceContext, enrolment_id: bytes) -> IssuedCode:
         if row.status not in ("quarantined", "recovering") and not (row.status == "active" and disabled):
             raise Refused("wrong_state")
         withdraw_codes(conn, enrolment_id, now)
-        drop_pending_logins(conn, enrolment_id)
         update_enrolment(
             conn,
             enrolment_id,

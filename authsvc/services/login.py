@@ -21,7 +21,7 @@ from mpc.login.authenticator_data import (
 )
 from mpc.login.messages import LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
-from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
+from mpc.login.server_side import OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
 from mpc.threshold_rsa.encodings import Algorithm
 
 from ..errors import Refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal_column, select, update
 
 from .tables import credentials, logins
 
@@ -106,7 +106,9 @@ _SET_STATUS = _BY_ID.values(status=bindparam("status"))
 _HAS_PENDING = exists().where(
     logins.c.enrolment_id == credentials.c.enrolment_id,
     logins.c.credential_id == credentials.c.id,
-    logins.c.state == "pending",
+    # Both conditions as literals, or SQLite does not use the partial index (see logins.py).
+    logins.c.state != literal_column("'confirmed'"),
+    logins.c.state == literal_column("'pending'"),
 )
 _DELETE_ABANDONED = delete(credentials).where(
     credentials.c.enrolment_id == bindparam("row_enrolment_id"),

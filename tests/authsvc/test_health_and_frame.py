@@ -25,6 +25,7 @@ POSTS = (
     "/v1/enrolments",
     "/v1/enrolments/finish",
     "/v1/credentials",
+    "/v1/credentials/revoke",
     "/v1/logins",
     "/v1/confirmations",
     "/v1/recoveries",

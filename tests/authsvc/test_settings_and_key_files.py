@@ -31,13 +31,13 @@ def test_the_defaults_are_the_documented_ones() -> None:
     policy = load_settings().policy()
 
     assert {(p.name, p.code_bits, p.threshold) for p in policy.profiles.values() if not p.masked} == {
-        ("sim-512", 512, 174),
-        ("sim-1024", 1024, 348),
-        ("sim-2048", 2048, 696),
-        ("sim-4096", 4096, 1392),
+        ("sim-512", 512, 163),
+        ("sim-1024", 1024, 327),
+        ("sim-2048", 2048, 655),
+        ("sim-4096", 4096, 1310),
     }
     masked = policy.profiles["sim-2048-masked"]
-    assert (masked.min_valid, masked.ratio_numerator, masked.ratio_shift) == (1536, 87, 8)
+    assert (masked.min_valid, masked.ratio_numerator, masked.ratio_shift) == (1536, 82, 8)
     assert policy.allowed_rp_ids == {"localhost"}
     assert policy.limits == Limits()
 

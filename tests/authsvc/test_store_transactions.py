@@ -319,7 +319,8 @@ class TestCredentials:
         with alices.read() as conn:
             revoked = replace(credential_row(), status="revoked", sealed_share=None)
             assert credentials.list_credentials(conn, ALICE) == [revoked, other]
-            assert credentials.count_credentials(conn, ALICE) == 2
+            # A revoked credential leaves its place to another.
+            assert credentials.count_credentials(conn, ALICE) == 1
 
     def test_all_credentials_of_one_enrolment_are_revoked_and_no_other(self, alices: Store) -> None:
         bobs = credential_row(b"d" * 32, BOB)
@@ -340,6 +341,22 @@ class TestCredentials:
         with alices.read() as conn:
             expected = replace(credential_row(), sign_count=2**32 - 1, sealed_share=b"next share", status="provisional")
             assert credentials.load_credential(conn, CREDENTIAL) == expected
+
+
+    def test_only_provisional_credentials_that_nothing_came_of_are_abandoned(self, alices: Store) -> None:
+        ids = {name: name.encode().ljust(32, b"-") for name in ("old", "young", "answered", "refused")}
+        with alices.write() as conn:
+            for name, credential_id in ids.items():
+                made_at = 90.0 if name == "young" else 10.0
+                row = replace(credential_row(credential_id), status="provisional", created_at=made_at)
+                credentials.insert_credential(conn, row)
+            logins.insert_login(conn, login_row(1, credential_id=ids["answered"]))
+            logins.insert_login(conn, login_row(2, credential_id=ids["refused"], state="failed", token_hash=None))
+            credentials.delete_abandoned_credentials(conn, ALICE, 50.0)
+
+        with alices.read() as conn:
+            left = {row.id for row in credentials.list_credentials(conn, ALICE)}
+        assert left == {CREDENTIAL, ids["young"], ids["answered"]}
 
 
 class TestLogins:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from fido2.cose import ES256, PS256, RS256
+from fido2.cose import CoseKey
 from fido2.utils import websafe_decode, websafe_encode
 from fido2.webauthn import (
     Aaguid,
@@ -55,7 +55,7 @@ class SoftwareAuthenticator:
 
     def create(self, options: dict[str, Any], origin: str, *, attestation: str | None = None) -> dict[str, Any]:
         key = ec.generate_private_key(ec.SECP256R1()) if self.algorithm == -7 else RSA_KEY
-        cose = {-7: ES256, -257: RS256, -37: PS256}[self.algorithm].from_cryptography_key(key.public_key())
+        cose = CoseKey.for_alg(self.algorithm).from_cryptography_key(key.public_key())
         credential = Credential(
             id=secrets.token_bytes(32),
             rp_id=options["rp"]["id"],
@@ -66,7 +66,7 @@ class SoftwareAuthenticator:
         )
         authenticator_data = AuthenticatorData.create(
             hashlib.sha256(credential.rp_id.encode()).digest(),
-            self.flags | AT,
+            AuthenticatorData.FLAG(self.flags | AT),
             credential.counter,
             AttestedCredentialData.create(Aaguid(b"software authent"), credential.id, cose),
         )
@@ -93,7 +93,7 @@ class SoftwareAuthenticator:
             credential = next(c for c in reversed(self.credentials) if not allowed or c.id in allowed)
         credential.counter += self.counter_step
         authenticator_data = AuthenticatorData.create(
-            hashlib.sha256(options["rpId"].encode()).digest(), self.flags, credential.counter
+            hashlib.sha256(options["rpId"].encode()).digest(), AuthenticatorData.FLAG(self.flags), credential.counter
         )
         client_data = CollectedClientData.create("webauthn.get", options["challenge"], origin)
         parts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import httpx
@@ -24,11 +25,13 @@ class Browser(TestClient):
 
     def post_json(self, path: str, body: object) -> httpx.Response:
         token = self.get("/session").json()["csrf"]
-        return self.post(path, json=body, headers={"X-CSRF-Token": token})
+        answer: httpx.Response = self.post(path, json=body, headers={"X-CSRF-Token": token})
+        return answer
 
     def post_form(self, path: str, **fields: str) -> httpx.Response:
         token = self.get("/session").json()["csrf"]
-        return self.post(path, data={"csrf": token, **fields}, headers={"Accept": "text/html"})
+        answer: httpx.Response = self.post(path, data={"csrf": token, **fields}, headers={"Accept": "text/html"})
+        return answer
 
     @property
     def user(self) -> str | None:
@@ -52,3 +55,11 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     problem = answer.json()
     assert problem["status"] == answer.status_code
     return answer.status_code, problem["code"]
+
+
+def encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from relying_party_authenticator import SoftwareAuthenticator
-from relying_party_harness import ORIGIN, Browser, code_of
+from relying_party_harness import ORIGIN, Browser, code_of, decoded
 
 NewBrowser = Callable[[], Browser]
 JSON_PATHS = ["/register/options", "/register/verify", "/login/options", "/login/verify"]
@@ -106,48 +106,61 @@ PATHS_IN_AN_ANSWER = [
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
+@given(
+    is_login=st.booleans(),
+    path=st.sampled_from(PATHS_IN_AN_ANSWER),
+    value=JSON_VALUES,
+    character=st.sampled_from(["A", "_", "é", "\0", ""]),
+    position=st.integers(0, 9999),
+    whole=st.booleans(),
+)
 def test_a_bent_answer_is_refused_and_never_breaks_the_site(
-    new_browser: NewBrowser, data: st.DataObject
+    new_browser: NewBrowser,
+    is_login: bool,
+    path: tuple[str, ...],
+    value: object,
+    character: str,
+    position: int,
+    whole: bool,
 ) -> None:
-    """One field of a good answer is replaced, or some bytes in it are; no field may be optional by accident."""
+    """One field of a good answer is replaced, or one character in it; nothing may be optional by accident."""
     browser, authenticator = new_browser(), SoftwareAuthenticator(algorithm=-7)
-    is_login = data.draw(st.booleans())
-    options = browser.post_json("/register/options", {"username": f"u{id(browser)}x{next(_numbers)}"}).json()
+    options = browser.post_json("/register/options", {"username": f"u{next(_numbers)}"}).json()
     answer = authenticator.create(options, ORIGIN, attestation="packed")
     if is_login:
         assert browser.post_json("/register/verify", answer).status_code == 200
         answer = authenticator.get(browser.post_json("/login/options", {}).json(), ORIGIN)
-    path = data.draw(st.sampled_from(PATHS_IN_AN_ANSWER))
     target: Any = answer
     for step in path[:-1]:
         target = target[step]
     old = target.get(path[-1])
-    if isinstance(old, str) and data.draw(st.booleans()):
-        at = data.draw(st.integers(0, len(old) - 1))
-        new: object = old[:at] + data.draw(st.sampled_from(["A", "_", "é", "\0", ""])) + old[at + 1 :]
+    if isinstance(old, str) and not whole:
+        at = position % len(old)
+        value = old[:at] + character + old[at + 1 :]
+    target[path[-1]] = value
+
+    refused = post_raw(browser, "/login/verify" if is_login else "/register/verify", json.dumps(answer).encode())
+
+    if refused.status_code == 200:
+        assert value == old or path[-1] in _unused(is_login) or _same_bytes(value, old), path
     else:
-        new = data.draw(JSON_VALUES)
-    target[path[-1]] = new
-
-    content = json.dumps(answer).encode()
-    refused = post_raw(browser, "/login/verify" if is_login else "/register/verify", content)
-
-    assert refused.status_code < 500, refused.text
-    if refused.status_code >= 400:
-        assert code_of(refused)[1] in {
-            "malformed",
-            "challenge_not_open",
-            "wrong_origin",
-            "login_refused",
-            "registration_refused",
-            "sign_count_regression",
+        assert code_of(refused) in {
+            (400, "malformed"),
+            (400, "challenge_not_open"),
+            (400, "wrong_origin"),
+            (400, "registration_refused"),
+            (401, "login_refused"),
         }
-    else:
-        # What the site may do without: hints it does not use, fields of the other ceremony, and base64 text
-        # that differs but says the same bytes.
-        assert path[-1] in {"authenticatorAttachment", "attestationObject", "signature", "authenticatorData",
-                            "userHandle", "rawId", "clientDataJSON"}
+
+
+def _unused(is_login: bool) -> set[str]:
+    other_ceremony = {"attestationObject"} if is_login else {"authenticatorData", "signature", "userHandle"}
+    return other_ceremony | {"authenticatorAttachment"}
+
+
+def _same_bytes(one: object, other: object) -> bool:
+    """Base64 text with stray characters, or other unused last bits, can stand for the same bytes."""
+    return isinstance(one, str) and isinstance(other, str) and decoded(one) == decoded(other)
 
 
 _numbers = iter(range(10**9))

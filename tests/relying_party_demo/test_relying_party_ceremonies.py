@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,10 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
+import webauthn
 from fastapi import FastAPI
-from relying_party_authenticator import UP, UV, SoftwareAuthenticator
-from relying_party_harness import ORIGIN, Browser, Clock, code_of
+from relying_party_authenticator import UP, SoftwareAuthenticator
+from relying_party_harness import ORIGIN, Browser, Clock, code_of, decoded, encoded
 
 from relying_party_demo import RelyingPartySettings, create_app
 
@@ -35,8 +35,8 @@ def test_a_passkey_of_each_kind_registers_and_signs_in(browser: Browser, algorit
         "user_verified": True,
         "attestation": None,
         "library": "py_webauthn",
-        "version": "3.0.1",
-    } | {"version": made["verdict"]["version"]}
+        "version": webauthn.__version__,
+    }
     assert browser.user == "ada"
 
 
@@ -71,15 +71,14 @@ def test_packed_self_attestation_is_verified_where_the_site_asks_for_it(
 
         options = browser.post_json("/register/options", {"username": "eve"}).json()
         response = authenticator.create(options, ORIGIN)
-        attested = bytearray(_decoded(response["response"]["attestationObject"]))
+        attested = bytearray(decoded(response["response"]["attestationObject"]))
         signature = authenticator.credentials[-1].sign(b"something else")
         at = bytes(attested).index(b"csigY\x01\x00") + 7
         attested[at : at + 256] = signature
-        response["response"]["attestationObject"] = _encoded(bytes(attested))
+        response["response"]["attestationObject"] = encoded(bytes(attested))
         answer = browser.post_json("/register/verify", response)
 
         assert code_of(answer) == (400, "registration_refused")
-        assert code_of(browser.post_json("/passkeys/options", {}))[0] in (401, 200)
 
 
 def test_a_replayed_login_is_refused(browser: Browser, authenticator: SoftwareAuthenticator) -> None:
@@ -111,10 +110,12 @@ def test_of_two_simultaneous_answers_one_takes_the_challenge(
 ) -> None:
     """Reading and deleting in two steps would let both through."""
     browser.register(authenticator, "ada")
+    browser.post_form("/sign-out")
     options = browser.post_json("/login/options", {"username": "ada"}).json()
     response = authenticator.get(options, ORIGIN)
     headers = {"X-CSRF-Token": browser.get("/session").json()["csrf"]}
-    barrier, statuses = Barrier(4), []
+    barrier = Barrier(4)
+    statuses: list[int] = []
 
     def answer() -> None:
         with Browser(site, base_url=ORIGIN, cookies=dict(browser.cookies)) as copy:
@@ -127,9 +128,7 @@ def test_of_two_simultaneous_answers_one_takes_the_challenge(
     for thread in threads:
         thread.join()
 
-    # After the winner's new session the old CSRF token does not fit any more: late losers may get 403.
-    assert sorted(statuses)[0] == 200
-    assert statuses.count(200) == 1 and set(statuses) <= {200, 400, 403}
+    assert sorted(statuses) == [200, 400, 400, 400]
 
 
 def test_a_failed_answer_uses_the_challenge_up(browser: Browser, authenticator: SoftwareAuthenticator) -> None:
@@ -137,7 +136,7 @@ def test_a_failed_answer_uses_the_challenge_up(browser: Browser, authenticator: 
     options = browser.post_json("/login/options", {"username": "ada"}).json()
     good = authenticator.get(options, ORIGIN)
     bad = json.loads(json.dumps(good))
-    bad["response"]["signature"] = _encoded(bytes(256))
+    bad["response"]["signature"] = encoded(bytes(256))
 
     assert code_of(browser.post_json("/login/verify", bad)) == (401, "login_refused")
     assert code_of(browser.post_json("/login/verify", good)) == (400, "challenge_not_open")
@@ -160,9 +159,7 @@ def test_the_challenge_of_another_browser_is_not_open_here(
     assert own.status_code == 200
 
 
-def test_a_challenge_serves_its_own_purpose_only(
-    browser: Browser, authenticator: SoftwareAuthenticator
-) -> None:
+def test_a_challenge_serves_its_own_purpose_only(browser: Browser, authenticator: SoftwareAuthenticator) -> None:
     browser.register(authenticator, "ada")
     login = browser.post_json("/login/options", {}).json()
     creation = browser.post_json("/passkeys/options", {}).json()
@@ -245,7 +242,7 @@ def test_a_forged_answer_with_a_low_counter_does_not_accuse_the_passkey(
     authenticator.counter_step = -1
     options = browser.post_json("/login/options", {"username": "ada"}).json()
     response = authenticator.get(options, ORIGIN)
-    response["response"]["signature"] = _encoded(bytes(256))
+    response["response"]["signature"] = encoded(bytes(256))
 
     assert code_of(browser.post_json("/login/verify", response)) == (401, "login_refused")
     assert "did not go up" not in browser.get("/account").text
@@ -302,7 +299,7 @@ def test_an_unknown_name_looks_like_a_known_one(
 
     stranger = authenticator.get(unknown, ORIGIN, credential=authenticator.credentials[0])
     bad_signature = authenticator.get(known, ORIGIN)
-    bad_signature["response"]["signature"] = _encoded(bytes(256))
+    bad_signature["response"]["signature"] = encoded(bytes(256))
     answers = [visitor.post_json("/login/verify", response) for response in (stranger, bad_signature)]
     assert answers[0].status_code == answers[1].status_code == 401
     assert answers[0].json() == answers[1].json()
@@ -330,28 +327,15 @@ def test_a_credential_id_belongs_to_one_account(
     rival, thief = new_browser(), SoftwareAuthenticator()
     options = rival.post_json("/register/options", {"username": "eve"}).json()
     response = thief.create(options, ORIGIN)
-    swapped = json.dumps(response).replace(
-        _encoded(thief.credentials[0].id), _encoded(authenticator.credentials[0].id)
-    )
-    attested = _decoded(response["response"]["attestationObject"]).replace(
+    swapped = json.dumps(response).replace(encoded(thief.credentials[0].id), encoded(authenticator.credentials[0].id))
+    attested = decoded(response["response"]["attestationObject"]).replace(
         thief.credentials[0].id, authenticator.credentials[0].id
     )
     both = json.loads(swapped)
-    both["response"]["attestationObject"] = _encoded(attested)
+    both["response"]["attestationObject"] = encoded(attested)
 
     assert code_of(rival.post_json("/register/verify", both)) == (400, "registration_refused")
     options = rival.post_json("/register/options", {"username": "eve"}).json()  # nothing was half-written
     mismatched = thief.create(options, ORIGIN)
-    mismatched["id"] = mismatched["rawId"] = _encoded(authenticator.credentials[0].id)
+    mismatched["id"] = mismatched["rawId"] = encoded(authenticator.credentials[0].id)
     assert code_of(rival.post_json("/register/verify", mismatched)) == (400, "registration_refused")
-
-
-def _encoded(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-assert UP | UV == 5

@@ -1,0 +1,51 @@
+# Everything runs in .venv, which is made and kept up to date by the first command that needs it.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+
+.PHONY: help demo demo-web test check bench format clean
+
+help:
+	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
+	@echo "make demo-web   both servers stay up, with pages      ARGS=\"--port 8080\""
+	@echo "make test       lint, types, import contracts, tests  ARGS=\"-k name\""
+	@echo "make check      lint, types and import contracts only"
+	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
+
+demo: $(VENV)/.installed
+	$(PY) -m relying_party_demo.story $(ARGS)
+
+demo-web: $(VENV)/.installed
+	$(PY) -m relying_party_demo.web $(ARGS)
+
+test: check
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.installed-dev
+	$(PY) -m benchmarks $(ARGS)
+
+format: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or later: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $@
