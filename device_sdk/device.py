@@ -122,8 +122,8 @@ class Device:
         vault is left behind.
         """
         encoder = encoder or BinaryCodeEncoder(len(_first_bits(captures)))
-        vault_file = VaultFile.create(vault, vault_key or default_vault_key(vault))
         transport = transport or HttpTransport(server, ca_file=ca_file)
+        vault_file = VaultFile.create(vault, vault_key or default_vault_key(vault))
         report = ReportBuilder("enrol")
         try:
             state = enrol_with_server(
@@ -358,6 +358,7 @@ class Device:
         excluded = [c for c in active if c.rp_id == rp_id and c.credential_id in wanted.excluded_ids]
         if excluded:
             self._assert(excluded[0], client_data, probe, deadline, report)
+            self._confirmer.start()
             check_not_excluded(active, rp_id, wanted.excluded_ids)
 
     def _provisional(self, wanted: CreationOptions, rp_id: str, own: KeyShare) -> Credential:
@@ -457,5 +458,3 @@ def _first_bits(captures: Sequence[Any]) -> Any:
         raise EncodingError("enrolment takes three or more captures")
     first = captures[0]
     return first.bits if isinstance(first, BinaryCode) else first
-
-

@@ -100,5 +100,3 @@ def _template(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> tu
     consistent([encoder.encode(sample) for sample in captures], accepts)
     template = encoder.enrol(captures)
     return template.packed(), template.packed_mask() or b""
-
-

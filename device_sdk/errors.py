@@ -129,9 +129,7 @@ class ServerMisbehaved(TandemError):
 
     def __init__(self, reason: str) -> None:
         self.reason = reason if _WORD.fullmatch(reason) else "malformed"
-        super().__init__(
-            f"the server's answer failed a check ({self.reason}); nothing was released, tell the operator"
-        )
+        super().__init__(f"the server's answer failed a check ({self.reason}); nothing was released, tell the operator")
 
 
 class ServerRefused(TandemError):

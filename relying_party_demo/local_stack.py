@@ -1,4 +1,4 @@
-"""Both servers on this machine, for the story and for the pages: own processes, free loopback ports, own SQLite each."""
+"""Both servers on this machine, for the story and for the pages: free loopback ports, an own SQLite file each."""
 
 from __future__ import annotations
 

@@ -150,9 +150,7 @@ def _life(story: Story, site: VisitorClient, phone: SimulatedPhone) -> None:
     story.step("register a passkey (RS256, packed)", lambda: _register(story, site, phone))
     for count in (1, 2, 3):
         story.step(f"log in, noisy capture {count}", lambda: _log_in(story, site, phone))
-    story.step(
-        "impostor's finger on the right phone", lambda: _refused(site, phone, "no_match", who="impostor")
-    )
+    story.step("impostor's finger on the right phone", lambda: _refused(site, phone, "no_match", who="impostor"))
 
 
 def _clone(story: Story, site: VisitorClient, phone: SimulatedPhone, auth: AuthServer, folder: Path) -> None:

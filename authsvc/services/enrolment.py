@@ -105,9 +105,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
     if len(message.masks_share) != profile.mask_bytes:
         raise DecodeError("enrolment_finish.masks", f"must have {profile.mask_bytes} bytes for this profile")
     state = open_receiver_state(ctx.sealer, enrolment)
-    keys = receiver_round_2(
-        BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message
-    )
+    keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
     template = TemplateShare(message.codes_share, message.masks_share)
     now = ctx.clock()
     hashed = code_hash(message.code)

@@ -150,9 +150,7 @@ def _parsed(policy: Policy, enrolment: EnrolmentRow, body: bytes) -> Message1:
     return message
 
 
-def _advisory_snapshot(
-    ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, message: Message1
-) -> Snapshot:
+def _advisory_snapshot(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, message: Message1) -> Snapshot:
     """The checks that save work and decide nothing: they are all made again in the transaction."""
     credential = load_credential(conn, message.statement.credential_id)
     if credential is None:
@@ -231,9 +229,7 @@ def _authenticator_data_is_right(statement: LoginStatement, credential: Credenti
     if statement.kind == "get":
         expected = assertion_data(credential.rp_id, 0)
     else:
-        cose_key = cose_rsa_key(
-            credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent
-        )
+        cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
         expected = registration_data(credential.rp_id, 0, credential.id, cose_key)
     step = sign_count_of(received) - credential.sign_count
     return is_well_formed(received, expected=expected) and 0 < step <= MAX_SIGN_COUNT_JUMP

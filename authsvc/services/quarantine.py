@@ -13,9 +13,7 @@ from .context import ServiceContext
 QuarantineReason = Literal["clone_suspected", "clone_proved", "ot_proof_failed", "share_tag_failed"]
 
 
-def quarantine(
-    ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, reason: QuarantineReason
-) -> None:
+def quarantine(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, reason: QuarantineReason) -> None:
     """Stop all logins until an operator acts, in the transaction of the evidence.
 
     Δ and its keys go in every case: after a failed proof one more guess at them would be worth something, and

@@ -41,9 +41,7 @@ def seal_receiver_state(sealer: Sealer, enrolment_id: bytes, base_ot_id: bytes, 
 
 def open_receiver_state(sealer: Sealer, row: EnrolmentRow) -> ReceiverState:
     context = row.pending_base_ot_id or b""
-    return ReceiverState.from_bytes(
-        sealer.open(row.id, "sealed_pending_base_ot", context, row.sealed_pending_base_ot)
-    )
+    return ReceiverState.from_bytes(sealer.open(row.id, "sealed_pending_base_ot", context, row.sealed_pending_base_ot))
 
 
 def seal_template(sealer: Sealer, enrolment_id: bytes, epoch: int, share: TemplateShare) -> bytes:

@@ -69,16 +69,12 @@ def select_credential(
     raise NotAllowed("no account was chosen; offer another way in")
 
 
-def check_not_excluded(
-    credentials: Iterable[CredentialRecord], rp_id: str, excluded_ids: Sequence[bytes]
-) -> None:
+def check_not_excluded(credentials: Iterable[CredentialRecord], rp_id: str, excluded_ids: Sequence[bytes]) -> None:
     """Raise InvalidState if a credential of `rp_id` is on the relying party's exclude list.
 
     Call it only once the user is verified: told earlier, a page could test for accounts unnoticed.
     """
-    if any(
-        credential.rp_id == rp_id and credential.credential_id in excluded_ids for credential in credentials
-    ):
+    if any(credential.rp_id == rp_id and credential.credential_id in excluded_ids for credential in credentials):
         raise InvalidState()
 
 

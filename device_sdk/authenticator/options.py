@@ -162,9 +162,7 @@ def _credential_ids(members: _Members, name: str) -> tuple[bytes, ...] | None:
     entries = members.entities(name)
     if not entries:
         return None
-    return tuple(
-        entry.octets("id", *_CREDENTIAL_ID_BYTES) for entry in entries if entry.text("type") == "public-key"
-    )
+    return tuple(entry.octets("id", *_CREDENTIAL_ID_BYTES) for entry in entries if entry.text("type") == "public-key")
 
 
 def _timeout_ms(members: _Members) -> int:

@@ -14,9 +14,7 @@ from publicsuffixlist import PublicSuffixList
 
 from device_sdk.errors import Security
 
-_ORIGIN = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?#@:\[\]\\\s]+)(?::(?P<port>[0-9]{1,5}))?"
-)
+_ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?#@:\[\]\\\s]+)(?::(?P<port>[0-9]{1,5}))?")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -53,15 +51,11 @@ def parse_origin(text: str) -> Origin:
         )
     found = _ORIGIN.fullmatch(text)
     if found is None:
-        raise Security(
-            "the origin must be exactly scheme://host[:port], without path, user or trailing slash"
-        )
+        raise Security("the origin must be exactly scheme://host[:port], without path, user or trailing slash")
     scheme = found["scheme"].lower()
     host = _canonical_host(found["host"])
     if host is None:
-        raise Security(
-            "the host of the origin must be a domain name; IP addresses cannot be relying party ids"
-        )
+        raise Security("the host of the origin must be a domain name; IP addresses cannot be relying party ids")
     if scheme not in _DEFAULT_PORTS:
         raise Security("the origin must be an https origin")
     if scheme == "http" and not _is_loopback(host):
@@ -97,9 +91,7 @@ def check_rp_id(origin: Origin | str, rp_id: str) -> None:
     registrable = _registrable_domain(host)
     # An ancestor of the registrable domain is a public suffix or lies above one: sites there are strangers.
     if registrable is None or not _within(rp_id, registrable) or not _within(host, rp_id):
-        raise Security(
-            "the relying party id is neither the host of the origin nor a registrable suffix of it"
-        )
+        raise Security("the relying party id is neither the host of the origin nor a registrable suffix of it")
 
 
 def _within(host: str, domain: str) -> bool:

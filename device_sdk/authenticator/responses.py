@@ -57,9 +57,7 @@ def authentication_response(
     return _credential(credential_id, response, {})
 
 
-def _credential(
-    credential_id: bytes, response: dict[str, Any], extension_results: dict[str, Any]
-) -> dict[str, Any]:
+def _credential(credential_id: bytes, response: dict[str, Any], extension_results: dict[str, Any]) -> dict[str, Any]:
     spelt = base64url.encode(credential_id)
     return {
         "id": spelt,

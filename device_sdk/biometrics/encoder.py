@@ -77,9 +77,7 @@ def majority(codes: Sequence[BinaryCode]) -> BinaryCode:
     return BinaryCode(vote & mask, mask)
 
 
-def consistent(
-    codes: Sequence[BinaryCode], accepts: Callable[[BinaryCode, BinaryCode], bool]
-) -> Sequence[BinaryCode]:
+def consistent(codes: Sequence[BinaryCode], accepts: Callable[[BinaryCode, BinaryCode], bool]) -> Sequence[BinaryCode]:
     """The same codes, once `accepts` has said yes to every pair.
 
     Guards an enrolment against a capture of another finger, or one too poor to be found again.

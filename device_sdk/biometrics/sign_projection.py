@@ -42,9 +42,7 @@ class SignProjection:
 
     __slots__ = ("_constants", "_encoder_id", "_matrix")
 
-    def __init__(
-        self, dimensions: int, code_bits: int, mean: ArrayLike, whitening: ArrayLike, seed_label: str
-    ) -> None:
+    def __init__(self, dimensions: int, code_bits: int, mean: ArrayLike, whitening: ArrayLike, seed_label: str) -> None:
         self._use(ProjectionConstants.quantised(dimensions, code_bits, mean, whitening, seed_label))
 
     @classmethod

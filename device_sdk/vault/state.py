@@ -241,9 +241,7 @@ def _read_recovery(fields: codec.Fields) -> PendingRecovery:
 
 
 def _read_base_keys(fields: codec.Fields) -> ReceiverBaseKeys:
-    return ReceiverBaseKeys(
-        fields.bytes("base_zeros", length=KEYS_BYTES), fields.bytes("base_ones", length=KEYS_BYTES)
-    )
+    return ReceiverBaseKeys(fields.bytes("base_zeros", length=KEYS_BYTES), fields.bytes("base_ones", length=KEYS_BYTES))
 
 
 def _read_credential_id(fields: codec.Fields) -> bytes:
@@ -257,4 +255,3 @@ def _read_key_share(fields: codec.Fields) -> KeyShare:
 
 def _read_text(fields: codec.Fields, name: str) -> str:
     return fields.text(name, at_most=_MAX_TEXT, or_empty=True)
-

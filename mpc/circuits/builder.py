@@ -55,7 +55,7 @@ class CircuitBuilder:
         for number, (kind, _, _) in enumerate(self._gates):
             ands, xors = self._places[self._first_gate + number]
             order.setdefault((ands, 0 if kind is GateKind.AND else 1, xors), []).append(number)
-        renumbered = np.empty(self._first_gate + len(self._gates), dtype=np.int32)
+        renumbered = np.empty(self._first_gate + len(self._gates), dtype=np.intp)
         renumbered[: self._first_gate] = np.arange(self._first_gate)
         steps: list[Step] = []
         next_wire = self._first_gate

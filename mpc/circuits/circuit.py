@@ -20,7 +20,7 @@ CONSTANT_ZERO = 0
 CONSTANT_ONE = 1
 FIRST_INPUT = 2
 
-WireIndices = NDArray[np.int32]
+WireIndices = NDArray[np.intp]
 
 
 class GateKind(IntEnum):

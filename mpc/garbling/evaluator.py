@@ -1,6 +1,6 @@
 """The evaluator: one label a wire, and from it, gate by gate, the label of the true output and no other.
 
-    W = H(A, i) ⊕ s_a·T_G ⊕ H(B, i') ⊕ s_b·(T_E ⊕ A)        s the colour bits of the active labels A, B
+W = H(A, i) ⊕ s_a·T_G ⊕ H(B, i') ⊕ s_b·(T_E ⊕ A)        s the colour bits of the active labels A, B
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ def evaluate(circuit: Circuit, session_id: bytes, tables: bytes, input_labels: B
     return output
 
 
-def _evaluate_ands(
-    permutation: Permutation, left: Blocks, right: Blocks, first_index: int, tables: Blocks
-) -> Blocks:
+def _evaluate_ands(permutation: Permutation, left: Blocks, right: Blocks, first_index: int, tables: Blocks) -> Blocks:
     gates = len(left)
     hashed = np.empty((2 * gates, 2), dtype=WORD)
     sigma(left, hashed[:gates])

@@ -117,9 +117,7 @@ class DeviceLogin:
             stream_key(state.base_ot_id, statement.ot_index, statement.device_nonce),
             choices,
         )
-        rows = challenge(
-            statement.digest, profile.digest, tagged_hash("tandem u v1", extension.u), profile.input_bits
-        )
+        rows = challenge(statement.digest, profile.digest, tagged_hash("tandem u v1", extension.u), profile.input_bits)
         proof_x, proof_y = extension_receiver.prove(extension, rows)
         tag = share_tag(key, statement.digest, self._partial)
         self.message_1 = Message1(statement, tag, extension.u, proof_x, proof_y).encode()

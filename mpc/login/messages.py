@@ -1,8 +1,8 @@
 """The three messages of a login, as types and as canonical CBOR.
 
-    1  device → server   everything the server needs to decide        (POST /v1/logins)
-    2  server → device   garbled tables and the sealed partial signature    (its answer)
-    3  device → server   the token that only an accepted login reveals (POST /v1/confirmations)
+1  device → server   everything the server needs to decide        (POST /v1/logins)
+2  server → device   garbled tables and the sealed partial signature    (its answer)
+3  device → server   the token that only an accepted login reveals (POST /v1/confirmations)
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ MAX_INDEX = 2**62
 """Indices and counters stay far below what a database's signed 64-bit integer holds."""
 
 MAX_AUTHENTICATOR_DATA_BYTES = len(
-    registration_data("", 0, bytes(MAX_CREDENTIAL_ID_BYTES), cose_rsa_key(PS256, 2**MAX_MODULUS_BITS - 1, PUBLIC_EXPONENT))
+    registration_data(
+        "", 0, bytes(MAX_CREDENTIAL_ID_BYTES), cose_rsa_key(PS256, 2**MAX_MODULUS_BITS - 1, PUBLIC_EXPONENT)
+    )
 )
 
 
@@ -53,7 +55,9 @@ class Confirmation:
 
     @classmethod
     def from_fields(cls, fields: codec.Fields) -> Confirmation:
-        result = cls(ot_index=fields.uint("ot_index", at_most=MAX_INDEX), token=fields.bytes("token", length=TOKEN_BYTES))
+        result = cls(
+            ot_index=fields.uint("ot_index", at_most=MAX_INDEX), token=fields.bytes("token", length=TOKEN_BYTES)
+        )
         fields.done()
         return result
 

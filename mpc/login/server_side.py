@@ -134,4 +134,3 @@ def _own_input_masks(state: ServerLoginState) -> Blocks:
     shares = unpack(state.template.to_bytes())
     own[: len(shares)] = shares
     return masks_from_bits(own)[:, None]
-

@@ -45,9 +45,7 @@ def refreshed(share: TemplateShare, session_id: bytes, rho: bytes, enrolment_id:
     stream = tagged_stream(
         "tandem refresh v1", len(share.codes) + len(share.masks), session_id, rho, b"template", enrolment_id
     )
-    return TemplateShare(
-        xor(share.codes, stream[: len(share.codes)]), xor(share.masks, stream[len(share.codes) :])
-    )
+    return TemplateShare(xor(share.codes, stream[: len(share.codes)]), xor(share.masks, stream[len(share.codes) :]))
 
 
 def xor(left: bytes, right: bytes) -> bytes:

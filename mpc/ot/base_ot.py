@@ -116,9 +116,7 @@ def _hash(context: BaseOtContext, index: int, choice: int, point: bytes) -> byte
     return group.hash_to_point(_LABEL_H, context.enrolment_id, context.base_ot_id, where, point)
 
 
-def _key(
-    context: BaseOtContext, index: int, pair: list[bytes], public: bytes, choice: int, shared: bytes
-) -> bytes:
+def _key(context: BaseOtContext, index: int, pair: list[bytes], public: bytes, choice: int, shared: bytes) -> bytes:
     where = index.to_bytes(2, "big") + bytes([choice])
     parts = (context.enrolment_id, context.base_ot_id, where, pair[0], pair[1], public, shared)
     return tagged_hash(_LABEL_KEY, *parts)[:KEY_BYTES]

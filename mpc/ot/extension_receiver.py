@@ -1,8 +1,8 @@
 """The extension receiver (device): correlated OT with its choice bits, and the proof that they are consistent.
 
-    U_i = G(k0_i) ⊕ G(k1_i) ⊕ (u ‖ tail)         for each of the 128 columns (IKNP, CRYPTO 2003)
-    V   = G(k0)                                   hence W_j = V_j ⊕ u_j·Δ at the sender
-    x   = R·u ⊕ tail,   Y = R·V ⊕ V_tail          (SoftSpokenOT, CRYPTO 2022, figure 7, k = 1)
+U_i = G(k0_i) ⊕ G(k1_i) ⊕ (u ‖ tail)         for each of the 128 columns (IKNP, CRYPTO 2003)
+V   = G(k0)                                   hence W_j = V_j ⊕ u_j·Δ at the sender
+x   = R·u ⊕ tail,   Y = R·V ⊕ V_tail          (SoftSpokenOT, CRYPTO 2022, figure 7, k = 1)
 """
 
 from __future__ import annotations

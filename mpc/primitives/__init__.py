@@ -1,1 +1,1 @@
-"""Primitives: randomness, hashing, strict CBOR, fixed-key AES, bit matrices, secret modular arithmetic, the base-OT group."""
+"""Primitives: randomness, hashing, strict CBOR, AES, bit matrices, secret modular arithmetic, the OT group."""

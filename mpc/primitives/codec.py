@@ -19,7 +19,7 @@ from mpc.errors import DecodeError
 
 _MAX_DEPTH = 4
 _MAX_UINT = 2**64 - 1
-_BUILT_IN_TAGS = (*range(0, 6), 25, *range(28, 31), *range(35, 38), *range(43000, 43004), 52, 54, 100, 256, 258)
+_BUILT_IN_TAGS = (*range(6), 25, *range(28, 31), *range(35, 38), *range(43000, 43004), 52, 54, 100, 256, 258)
 _BUILT_IN_TAGS += (260, 261, 1004, 55799)
 
 
@@ -88,9 +88,7 @@ class Fields:
             self._fail(name, "must be one of " + ", ".join(map(str, one_of)))
         return value
 
-    def text(
-        self, name: str, *, at_most: int, one_of: tuple[str, ...] | None = None, or_empty: bool = False
-    ) -> str:
+    def text(self, name: str, *, at_most: int, one_of: tuple[str, ...] | None = None, or_empty: bool = False) -> str:
         """Text of 1 (or 0, with `or_empty`) to `at_most` UTF-8 bytes."""
         value = self._take(name)
         at_least = 0 if or_empty else 1
