@@ -39,7 +39,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: tables that programs and people grep through are then not squeezed into 80 columns.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 EnrolmentId = Annotated[str, typer.Argument(help="The enrolment's id, 32 hexadecimal digits.")]
 
@@ -197,6 +198,7 @@ def _serve(settings: Settings, ready_file: Path | None) -> None:
             proxy_headers=False,
             h11_max_incomplete_event_size=32 * 1024,
             timeout_keep_alive=30,
+            limit_concurrency=settings.max_connections,
             timeout_graceful_shutdown=10,
         )
         try:

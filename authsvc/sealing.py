@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mpc.primitives.secrecy import NeverPickled
+
 KEK_BYTES = 32
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
@@ -38,7 +40,7 @@ class SealingError(Exception):
     """
 
 
-class Sealer:
+class Sealer(NeverPickled):
     """Seals and opens secret columns. Safe to share between threads.
 
     A random 96-bit nonce under a key of one enrolment: with the few thousand values an enrolment ever has, a
@@ -90,9 +92,6 @@ class Sealer:
 
     def __repr__(self) -> str:
         return "Sealer(<hidden>)"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a Sealer holds the key-encryption key and is never pickled")
 
 
 def _aad(enrolment_id: bytes, column: str, context: bytes) -> bytes:

@@ -22,12 +22,17 @@ class Confirmer:
         self._store = store
         self._api = api
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._asked = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Deliver in the background, with a few retries. Returns at once."""
-        self._thread = threading.Thread(target=self._run, name="tandem-confirm", daemon=True)
-        self._thread.start()
+        """Deliver in the background, with a few retries. Returns at once; one thread at a time does it."""
+        with self._lock:
+            self._asked = True
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(target=self._run, name="tandem-confirm", daemon=True)
+                self._thread.start()
 
     def deliver(self, *, timeout_s: float | None = None) -> bool:
         """One try, now: True if nothing is outstanding afterwards.
@@ -52,7 +57,8 @@ class Confirmer:
 
     def wait(self, timeout_s: float) -> None:
         """Give a delivery under way up to `timeout_s` seconds, then stop retrying."""
-        thread = self._thread
+        with self._lock:
+            thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
         self._stopping.set()
@@ -60,6 +66,20 @@ class Confirmer:
             thread.join(timeout_s)
 
     def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._asked or self._stopping.is_set():
+                    self._thread = None
+                    return
+                self._asked = False
+            try:
+                self._deliver_with_retries()
+            except ValueError:
+                # The vault was closed while the server kept us waiting: the next login carries the token.
+                if not self._stopping.is_set():
+                    raise
+
+    def _deliver_with_retries(self) -> None:
         for pause in (*_RETRY_AFTER_S, None):
             try:
                 if self.deliver():

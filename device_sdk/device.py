@@ -21,12 +21,12 @@ from device_sdk.authenticator.options import (
 )
 from device_sdk.authenticator.origin import parse_origin, relying_party_id
 from device_sdk.authenticator.responses import authentication_response, registration_response
-from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder
+from device_sdk.biometrics import BinaryCode, Encoder
 from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
-from device_sdk.enrolment import check_encoder
+from device_sdk.enrolment import check_encoder, default_encoder
 from device_sdk.enrolment import enrol as enrol_with_server
-from device_sdk.errors import EncodingError, TandemError
+from device_sdk.errors import TandemError
 from device_sdk.joint_login import JointLogin, Signed, sign_jointly
 from device_sdk.key_generation import MODULUS_BITS, generate_split_key
 from device_sdk.recovery import recover
@@ -115,13 +115,13 @@ class Device:
     ) -> Device:
         """Enrol a person from three or more captures and open the new vault.
 
+        For a profile with several templates `captures` is one sequence of three or more for each of them.
         `server`: https address (http only on loopback). `enrolment_code`: from the operator, good once.
         `profile`: the name of the server's matching profile; it is fetched and pinned. `encoder`: default, codes
         given directly. `vault_key`: default, the platform's key store. Raises VaultExists, EncodingError,
         InconsistentCaptures, EnrolmentRefused, TransportError, ServerMisbehaved, ServerRefused. If it raises, no
         vault is left behind.
         """
-        encoder = encoder or BinaryCodeEncoder(len(_first_bits(captures)))
         transport = transport or HttpTransport(server, ca_file=ca_file)
         vault_file = VaultFile.create(vault, vault_key or default_vault_key(vault))
         report = ReportBuilder("enrol")
@@ -141,8 +141,9 @@ class Device:
             transport.close()
             vault_file.close()
             with contextlib.suppress(FileNotFoundError):
-                Path(vault).unlink()
+                vault_file.path.unlink()
             raise
+        encoder = encoder or default_encoder(state.profile)
         device = cls(StateStore(vault_file, state), transport, encoder, rng=rng)
         device._last = report.finish()
         return device
@@ -162,11 +163,10 @@ class Device:
         vault_file = VaultFile.open(vault, vault_key or default_vault_key(vault))
         try:
             store = StateStore.load(vault_file)
-            profile = store.state.profile
             return cls(
                 store,
                 transport or HttpTransport(store.state.server_url, ca_file=ca_file),
-                encoder or BinaryCodeEncoder(profile.code_bits, masked=profile.masked, encoder_id=profile.encoder_id),
+                encoder or default_encoder(store.state.profile),
                 rng=rng,
             )
         except BaseException:
@@ -450,11 +450,3 @@ def _info(credential: Credential) -> CredentialInfo:
 
 def _chooser(choose: ChooseAccount) -> Callable[[list[Credential]], bytes | None]:
     return lambda found: choose([_info(credential) for credential in found])
-
-
-def _first_bits(captures: Sequence[Any]) -> Any:
-    """The bits of the first capture, to size the default encoder; only codes given directly have any."""
-    if not captures:
-        raise EncodingError("enrolment takes three or more captures")
-    first = captures[0]
-    return first.bits if isinstance(first, BinaryCode) else first

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from device_sdk.biometrics import BinaryCode, Encoder, consistent, differing_and_valid
+from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder, consistent, differing_and_valid
 from device_sdk.ceremony_report import ReportBuilder
-from device_sdk.errors import EncodingError, ServerMisbehaved
+from device_sdk.errors import EncodingError, ServerMisbehaved, ServerUnavailable, TransportError
 from device_sdk.server_api import ServerApi
 from device_sdk.transport import RequestKey
 from device_sdk.vault.state import DeviceState
@@ -19,6 +20,7 @@ from mpc.ot.base_ot import BaseOtContext, sender_round_1
 from mpc.primitives.rng import Rng
 
 MIN_CAPTURES = 3
+_FINISH_TRIES = 3
 
 
 def enrol(
@@ -29,7 +31,7 @@ def enrol(
     code: str,
     profile_name: str,
     captures: Sequence[Any],
-    encoder: Encoder,
+    encoder: Encoder | None,
     report: ReportBuilder,
 ) -> DeviceState:
     """The state after enrolment: what the caller stores in a fresh vault.
@@ -38,8 +40,9 @@ def enrol(
     EncodingError, InconsistentCaptures, EnrolmentRefused, ServerMisbehaved, TransportError, ServerRefused.
     """
     profile = api.profile(profile_name)
+    encoder = encoder or default_encoder(profile)
     check_encoder(encoder, profile)
-    codes, masks = _template(encoder, captures, profile)
+    codes, masks = _templates(encoder, captures, profile)
     request_key = RequestKey.generate()
     offer = api.start_enrolment(
         EnrolmentStart(profile.name, profile.digest, request_key.public_point(), code), request_key, report
@@ -50,19 +53,16 @@ def enrol(
         )
     except ProtocolAbort as abort:
         raise ServerMisbehaved(abort.reason) from None
-    own, server = share_template(rng, codes * profile.templates, masks * profile.templates)
-    api.finish_enrolment(
-        EnrolmentFinish(
-            enrolment_id=offer.enrolment_id,
-            base_ot_id=offer.base_ot_id,
-            code=code,
-            sender_message=sender_message,
-            codes_share=server.codes,
-            masks_share=server.masks,
-        ),
-        request_key,
-        report,
+    own, server = share_template(rng, codes, masks)
+    finish = EnrolmentFinish(
+        enrolment_id=offer.enrolment_id,
+        base_ot_id=offer.base_ot_id,
+        code=code,
+        sender_message=sender_message,
+        codes_share=server.codes,
+        masks_share=server.masks,
     )
+    _finish(api, finish, request_key, report)
     return DeviceState(
         server_url=server_url,
         server_id=offer.server_id,
@@ -77,6 +77,11 @@ def enrol(
     )
 
 
+def default_encoder(profile: Profile) -> Encoder:
+    """For codes given directly, as the profile wants them."""
+    return BinaryCodeEncoder(profile.code_bits, masked=profile.masked, encoder_id=profile.encoder_id)
+
+
 def check_encoder(encoder: Encoder, profile: Profile) -> None:
     """The encoder must be the one the profile was measured with. Raises EncodingError."""
     if (encoder.encoder_id, encoder.code_bits, encoder.masked) != (
@@ -89,14 +94,32 @@ def check_encoder(encoder: Encoder, profile: Profile) -> None:
         )
 
 
-def _template(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> tuple[bytes, bytes]:
-    """(codes, masks) of one template, packed. The captures must agree with each other pairwise."""
-    if len(captures) < MIN_CAPTURES:
-        raise EncodingError(f"enrolment takes {MIN_CAPTURES} or more captures")
+def _finish(api: ServerApi, message: EnrolmentFinish, key: RequestKey, report: ReportBuilder) -> None:
+    """Send the second request, again if the answer is lost: the code is spent by then, and repeating is safe."""
+    for _ in range(_FINISH_TRIES - 1):
+        with contextlib.suppress(TransportError, ServerUnavailable):
+            api.finish_enrolment(message, key, report)
+            return
+    api.finish_enrolment(message, key, report)
+
+
+def _templates(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> tuple[bytes, bytes]:
+    """(codes, masks) of all templates, packed and concatenated."""
+    groups = [captures] if profile.templates == 1 else list(captures)
+    if len(groups) != profile.templates:
+        raise EncodingError(f"profile {profile.name} takes {profile.templates} groups of captures, one a template")
+    templates = [_template(encoder, group, profile) for group in groups]
+    codes = b"".join(template.packed() for template in templates)
+    return codes, b"".join(template.packed_mask() or b"" for template in templates)
+
+
+def _template(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> BinaryCode:
+    """One template. The captures must agree with each other pairwise."""
+    if not isinstance(captures, Sequence) or len(captures) < MIN_CAPTURES:
+        raise EncodingError(f"enrolment takes {MIN_CAPTURES} or more captures for a template")
 
     def accepts(one: BinaryCode, other: BinaryCode) -> bool:
         return profile.accepts(*differing_and_valid(one, other))
 
     consistent([encoder.encode(sample) for sample in captures], accepts)
-    template = encoder.enrol(captures)
-    return template.packed(), template.packed_mask() or b""
+    return encoder.enrol(captures)

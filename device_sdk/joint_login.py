@@ -100,7 +100,9 @@ def _one_attempt(
         with report.step("device: evaluate and combine"):
             result = login.finish(answer)
     except ProtocolAbort as abort:
-        # Silence towards the server, whatever it did; the app shows it to the user.
+        # Silence towards the server, whatever it did; the app shows it to the user. What is kept is the same as
+        # for "no match", or the next request would tell the server which of the two it was.
+        store.change(lambda before: _settled(before, state))
         raise ServerMisbehaved(abort.reason) from None
     if isinstance(result, device_side.NoMatch):
         store.change(lambda before: _settled(before, state))  # D2
@@ -164,6 +166,9 @@ def _after_refusal(store: StateStore, api: ServerApi, sent: DeviceState, refusal
     if problem.code == "unknown_login" and sent.next is not None and problem.epoch == sent.epoch:
         store.change(lambda now: _without_next(now, sent))  # D6: the server is at our own old epoch
         return
+    if problem.code == "unknown_login" and problem.epoch is not None and problem.epoch > sent.epoch:
+        store.change(lambda now: replace(now, overtaken=True))  # a copy of this device was confirmed since
+        raise DeviceRestored from None
     if problem.code == "stale_index" and problem.last_index is not None:
         if problem.last_index > sent.ot_index:
             store.change(lambda now: replace(now, overtaken=True))  # D7

@@ -45,6 +45,8 @@ def _begin(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
             store.change(lambda now: replace(now, next=None))
             _begin(rng, store, api, code)
             return
+        if problem.code == "quarantined":  # C3: our login lost against one of another copy, in the same epoch
+            raise StaleAfterRecovery from None
         raise_as_fault(refusal)
     # The server settled the confirmation before it answered; without one, the epochs must agree as they are.
     expected_epoch = state.promoted().epoch

@@ -65,9 +65,12 @@ class ServerApi:
         body = self._transport.get_json(f"/v1/profiles/{name}", max_response_bytes=_SMALL_ANSWER_BYTES).body
         try:
             document = json.loads(body)
-            return Profile.from_dict({name: document[name] for name in Profile.__slots__})
+            profile = Profile.from_dict({field: document[field] for field in Profile.__slots__})
         except (ValueError, KeyError, TypeError, RecursionError):
             raise ServerMisbehaved("bad_profile") from None
+        if profile.name != name:
+            raise ServerMisbehaved("bad_profile")
+        return profile
 
     def start_enrolment(self, message: EnrolmentStart, key: RequestKey, report: ReportBuilder) -> BaseOtOffer:
         identity = signing_key_id(public_point=key.public_point())

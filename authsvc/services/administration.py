@@ -83,12 +83,16 @@ def enrolment_detail(ctx: ServiceContext, enrolment_id: bytes) -> EnrolmentDetai
 
 
 def template_share(ctx: ServiceContext, enrolment_id: bytes) -> bytes:
-    """The server's half of an enrolment's codes, packed. Refused("not_found"), Refused("wrong_state")."""
-    with ctx.store.read() as conn:
+    """The server's half of an enrolment's codes, packed; leaves an event.
+
+    Refused("not_found"), Refused("wrong_state").
+    """
+    with ctx.store.write() as conn:
         row = _existing(conn, enrolment_id)
-    profile = ctx.policy.profiles.get(row.profile_name)
-    if row.sealed_template is None or profile is None:
-        raise Refused("wrong_state")
+        profile = ctx.policy.profiles.get(row.profile_name)
+        if row.sealed_template is None or profile is None:
+            raise Refused("wrong_state")
+        append_event(conn, at=ctx.clock(), enrolment_id=enrolment_id, name="template_share_shown")
     return open_template(ctx.sealer, row, profile).codes
 
 

@@ -65,7 +65,9 @@ def apply_confirmation(
 
 def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row: LoginRow) -> None:
     """C2: new epoch, new shares; the old ones are overwritten, the other pending logins become void."""
-    profile = ctx.policy.profiles[enrolment.profile_name]
+    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    if profile is None:
+        raise Refused("not_active")
     session_id, rho = open_refresh(ctx.sealer, row, enrolment.epoch)
     epoch, now = enrolment.epoch + 1, ctx.clock()
     template = open_template(ctx.sealer, enrolment, profile)

@@ -13,6 +13,7 @@ from ..store.credentials import (
     CredentialRow,
     count_credentials,
     delete_abandoned_credentials,
+    delete_credential,
     insert_credential,
     load_credential,
     revoke_credential,
@@ -90,7 +91,10 @@ def revoke(ctx: ServiceContext, request: SignedRequest) -> bytes:
     with ctx.store.write() as conn:
         existing = load_credential(conn, message.credential_id)
         if existing is not None and existing.enrolment_id == enrolment.id and existing.status != "revoked":
-            revoke_credential(conn, existing.id)
+            if existing.status == "provisional":
+                delete_credential(conn, existing.id)  # it never signed anything: there is nothing to remember
+            else:
+                revoke_credential(conn, existing.id)
             append_event(conn, at=ctx.clock(), name="credential_revoked_by_device", enrolment_id=enrolment.id)
     return Accepted(enrolment.epoch, enrolment.last_index).encode()
 

@@ -15,7 +15,7 @@ from ..errors import Refused
 from ..store.codes import find_code, take_code
 from ..store.enrolments import (
     EnrolmentRow,
-    delete_abandoned_enrolments,
+    delete_unfinished_enrolments,
     insert_enrolment,
     load_enrolment,
     update_enrolment,
@@ -48,13 +48,13 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
     hashed = code_hash(message.code)
     with ctx.store.read() as conn:
         code = find_code(conn, hashed, "enrol", now) if hashed is not None else None
-    if code is None:
+    if hashed is None or code is None:
         raise Refused("bad_enrolment_code")
 
     enrolment_id, base_ot_id = ctx.rng.bytes(ID_BYTES), ctx.rng.bytes(ID_BYTES)
     state = receiver_round_1(ctx.rng, BaseOtContext(enrolment_id, base_ot_id))
     with ctx.store.write() as conn:
-        delete_abandoned_enrolments(conn, now - ctx.policy.limits.enrolment_code_lifetime_s)
+        delete_unfinished_enrolments(conn, hashed, now - ctx.policy.limits.enrolment_code_lifetime_s)
         insert_enrolment(
             conn,
             EnrolmentRow(
@@ -63,6 +63,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
                 status_reason=None,
                 label=code.label,
                 profile_name=profile.name,
+                code_hash=hashed,
                 signing_key=message.signing_key,
                 next_signing_key=None,
                 epoch=0,
@@ -116,7 +117,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if _is_done(current, message):
             return Accepted(current.epoch, current.last_index).encode()
         _require_begun(current, message)
-        if hashed is None or take_code(conn, hashed, "enrol", now) is None:
+        if hashed != current.code_hash or take_code(conn, hashed, "enrol", now) is None:
             raise Refused("bad_enrolment_code")
         update_enrolment(
             conn,

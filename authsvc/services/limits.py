@@ -23,11 +23,12 @@ def check_limits(conn: Connection, limits: Limits, enrolment: EnrolmentRow, cost
     """
     if enrolment.consecutive_failures >= limits.consecutive_before_disabled:
         raise Refused("not_active")
-    if enrolment.last_attempt_at is not None:
-        wait = enrolment.last_attempt_at + limits.delay_s(enrolment.consecutive_failures) - now
+    delay = limits.delay_s(enrolment.consecutive_failures)
+    if delay and enrolment.last_attempt_at is not None:
+        # Where the clock was set back the last attempt lies ahead: the delay then counts from the clock's return.
+        wait = min(delay, enrolment.last_attempt_at + delay - now)
         if wait > 0:
-            # A clock set back must not lock anybody out for longer than the policy's longest delay.
-            raise Refused("throttled", retry_after_s=min(math.ceil(wait), limits.max_delay_s))
+            raise Refused("throttled", retry_after_s=math.ceil(wait))
     if enrolment.template_attempts + cost > limits.attempts_per_template:
         raise Refused("budget_spent")
     if unconfirmed_count_since(conn, enrolment.id, now - 30 * DAY_S) + cost > limits.unconfirmed_per_30_days:

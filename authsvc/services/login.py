@@ -19,7 +19,7 @@ from mpc.login.authenticator_data import (
     registration_data,
     sign_count_of,
 )
-from mpc.login.messages import LoginStatement, Message1, message_1_max_bytes
+from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
 from mpc.login.server_side import OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
 from mpc.threshold_rsa.encodings import Algorithm
@@ -77,10 +77,14 @@ def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if message.statement.confirmation is None:
             snapshot = _advisory_snapshot(ctx, conn, enrolment, message)
     if message.statement.confirmation is not None:
-        apply_confirmation(ctx, enrolment.id, message.statement.confirmation)
+        unknown = _settle(ctx, enrolment.id, message.statement.confirmation)
         with ctx.store.read() as conn:
-            current = load_enrolment(conn, enrolment.id)
-            snapshot = _advisory_snapshot(ctx, conn, current or enrolment, message)
+            current = load_enrolment(conn, enrolment.id) or enrolment
+            # C4. If the login is of an epoch that is over, it goes on to row L4: under a fresh index it is signed
+            # evidence that somebody else was confirmed in between, even where the void token was forgotten.
+            if unknown is not None and message.statement.epoch >= current.epoch:
+                raise unknown
+            snapshot = _advisory_snapshot(ctx, conn, current, message)
     for _ in range(_MAX_RECOMPUTATIONS):
         computed = _compute(ctx, snapshot, message, request.body)
         outcome = commit_verdict(ctx, snapshot, message, request.body, computed)
@@ -93,7 +97,7 @@ def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
 def commit_verdict(
     ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: bytes, computed: Computed | None
 ) -> Outcome:
-    """Rows L1–L8 in one transaction under the enrolment's lock; the first that fits is written.
+    """Rows L1–L8 in one transaction under the enrolment's lock; what is written decides what is told.
 
     `computed` is None where the statement did not fit the snapshot, so that there was nothing to compute with.
     """
@@ -101,27 +105,34 @@ def commit_verdict(
     with ctx.store.write() as conn:
         enrolment = load_enrolment(conn, snapshot.enrolment.id, lock=True)
         credential = load_credential(conn, statement.credential_id)
-        if enrolment is None or credential is None:
+        if enrolment is None:
             return Outcome(refusal=Refused("not_active"))
-        try:
-            profile = _check_admissible(ctx, conn, enrolment, credential, statement)  # L1–L3
-        except Refused as refusal:
-            return Outcome(refusal=refusal)
 
         def consumed(state: LoginState = "failed", **details: bytes | None) -> None:
-            _consume(ctx, conn, enrolment, statement, profile, body, state, **details)
+            _consume(ctx, conn, enrolment, statement, body, state, **details)
 
         def caught(reason: QuarantineReason) -> Outcome:
             consumed()
             quarantine(ctx, conn, enrolment, reason)
             return Outcome(refusal=Refused("quarantined"))
 
+        # L5 before all other rows: a failed proof against the current Δ must never be thrown away by a refusal
+        # that the device can bring about meanwhile (a revoked credential, an index used by a parallel request).
+        # An honest late message cannot get here, since its proof holds as long as the base OT is the same.
+        if isinstance(computed, OtProofFailed) and _same_base_ot(snapshot, enrolment):
+            return caught("ot_proof_failed")
+        if credential is None:
+            return Outcome(refusal=Refused("credential_not_usable"))
+        try:
+            _check_admissible(ctx, conn, enrolment, credential, statement)  # L1–L3
+        except Refused as refusal:
+            return Outcome(refusal=refusal)
         if statement.epoch < enrolment.epoch:  # L4
             return caught("clone_suspected")
         if computed is None or not _same_basis(snapshot, enrolment, credential):
             return Outcome(recompute=Snapshot(enrolment, credential))
-        if isinstance(computed, OtProofFailed):  # L5
-            return caught("ot_proof_failed")
+        if isinstance(computed, OtProofFailed):
+            raise AssertionError("a failed proof on the current base OT was handled above")
         if isinstance(computed, ShareTagFailed):  # L6
             return caught("share_tag_failed")
         if isinstance(computed, Crashed):
@@ -216,10 +227,18 @@ def _same_basis(snapshot: Snapshot, enrolment: EnrolmentRow, credential: Credent
     """Whether the rows that went into the computation are those that are current now."""
     return (
         snapshot.enrolment.epoch == enrolment.epoch
-        and snapshot.enrolment.base_ot_id == enrolment.base_ot_id
-        and snapshot.enrolment.sealed_base_ot == enrolment.sealed_base_ot
+        and _same_base_ot(snapshot, enrolment)
         and snapshot.enrolment.sealed_template == enrolment.sealed_template
         and snapshot.credential.sealed_share == credential.sealed_share
+    )
+
+
+def _same_base_ot(snapshot: Snapshot, enrolment: EnrolmentRow) -> bool:
+    """Whether Δ is still there and still the one of the computation."""
+    return (
+        snapshot.enrolment.sealed_base_ot is not None
+        and snapshot.enrolment.base_ot_id == enrolment.base_ot_id
+        and snapshot.enrolment.sealed_base_ot == enrolment.sealed_base_ot
     )
 
 
@@ -240,39 +259,55 @@ def _consume(
     conn: Connection,
     enrolment: EnrolmentRow,
     statement: LoginStatement,
-    profile: Profile,
     body: bytes,
     state: LoginState,
     *,
     token_hash: bytes | None = None,
     sealed_rho: bytes | None = None,
 ) -> None:
-    """Use up the index and count the attempt: failed until it is confirmed."""
+    """Use up the index and count the attempt: failed until it is confirmed.
+
+    An index that is used up already keeps its row; the attempt counts all the same.
+    """
     now = ctx.clock()
-    insert_login(
-        conn,
-        LoginRow(
-            enrolment_id=enrolment.id,
-            ot_index=statement.ot_index,
-            credential_id=statement.credential_id,
-            at=now,
-            cost=profile.templates,
-            state=state,
-            kind="create" if statement.kind == "create" else "get",
-            token_hash=token_hash,
-            sealed_rho=sealed_rho,
-            request_hash=hashlib.sha256(body).digest(),
-        ),
-    )
+    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    cost = profile.templates if profile is not None else 1
+    if statement.ot_index > enrolment.last_index:
+        insert_login(
+            conn,
+            LoginRow(
+                enrolment_id=enrolment.id,
+                ot_index=statement.ot_index,
+                credential_id=statement.credential_id,
+                at=now,
+                cost=cost,
+                state=state,
+                kind="create" if statement.kind == "create" else "get",
+                token_hash=token_hash,
+                sealed_rho=sealed_rho,
+                request_hash=hashlib.sha256(body).digest(),
+            ),
+        )
     update_enrolment(
         conn,
         enrolment.id,
-        last_index=statement.ot_index,
+        last_index=max(enrolment.last_index, statement.ot_index),
         consecutive_failures=enrolment.consecutive_failures + 1,
         last_attempt_at=now,
-        template_attempts=enrolment.template_attempts + profile.templates,
+        template_attempts=enrolment.template_attempts + cost,
         updated_at=now,
     )
+
+
+def _settle(ctx: ServiceContext, enrolment_id: bytes, confirmation: Confirmation) -> Refused | None:
+    """The confirmation carried along, in its own transaction; the refusal if the token is unknown (row C4)."""
+    try:
+        apply_confirmation(ctx, enrolment_id, confirmation)
+    except Refused as refusal:
+        if refusal.code != "unknown_login":
+            raise
+        return refusal
+    return None
 
 
 def _told(outcome: Outcome) -> bytes:

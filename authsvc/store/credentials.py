@@ -49,6 +49,11 @@ def delete_abandoned_credentials(conn: Connection, enrolment_id: bytes, before: 
     conn.execute(_DELETE_ABANDONED, {"row_enrolment_id": enrolment_id, "before": before})
 
 
+def delete_credential(conn: Connection, credential_id: bytes) -> None:
+    """Remove a credential that never was active."""
+    _one(conn.execute(_DELETE, {"row_id": credential_id}).rowcount)
+
+
 def insert_credential(conn: Connection, row: CredentialRow) -> None:
     """Add a credential. sqlalchemy.exc.IntegrityError if the id exists."""
     conn.execute(_INSERT, {name: getattr(row, name) for name in _COLUMNS})
@@ -116,6 +121,7 @@ _DELETE_ABANDONED = delete(credentials).where(
     credentials.c.created_at < bindparam("before"),
     ~_HAS_PENDING,
 )
+_DELETE = delete(credentials).where(credentials.c.id == bindparam("row_id"))
 _REVOKE = _BY_ID.values(status="revoked", sealed_share=None)
 _REVOKE_ALL = (
     update(credentials)

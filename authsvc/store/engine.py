@@ -4,6 +4,8 @@ disk when it ends.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -43,6 +45,7 @@ class Store:
             raise ValueError("the database URL must begin with sqlite://")
         if parsed.database in (None, "", ":memory:"):
             raise ValueError("the database must be a file: an in-memory database is lost when the process ends")
+        _make_private(Path(str(parsed.database)))
         self.engine = _sqlite_engine(parsed)
         # SQLite has one writer. Waiting here is fair and wakes at once, where SQLite's own waiting polls with
         # growing sleeps; that is left for writers in other processes.
@@ -107,6 +110,12 @@ def _typed_errors() -> Iterator[None]:
         if type(error) is DatabaseError:
             raise StoreUnavailable("the database file cannot be used") from error
         raise
+
+
+def _make_private(path: Path) -> None:
+    """A new database file is its owner's alone; SQLite gives its log the same permissions. Others are left as is."""
+    with contextlib.suppress(OSError):  # the first connection will say what is wrong with this place
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Literal, TypedDict, Unpack
 
-from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, delete, insert, or_, select, update
 
 from .tables import enrolments
 
@@ -22,6 +22,8 @@ class EnrolmentRow:
     status_reason: str | None
     label: str
     profile_name: str
+    code_hash: bytes = field(repr=False)
+    """Of the one-time code it was begun with; the same code must finish it."""
     signing_key: bytes
     next_signing_key: bytes | None
     epoch: int
@@ -86,9 +88,9 @@ def insert_enrolment(conn: Connection, row: EnrolmentRow) -> None:
     conn.execute(_INSERT, {name: getattr(row, name) for name in _COLUMNS})
 
 
-def delete_abandoned_enrolments(conn: Connection, before: float) -> None:
-    """Remove enrolments that were begun before that time and never finished."""
-    conn.execute(_DELETE_ABANDONED, {"before": before})
+def delete_unfinished_enrolments(conn: Connection, code_hash: bytes, before: float) -> None:
+    """Remove unfinished enrolments: those begun with this code, and all begun before that time."""
+    conn.execute(_DELETE_UNFINISHED, {"row_code_hash": code_hash, "before": before})
 
 
 def update_enrolment(conn: Connection, enrolment_id: bytes, **changes: Unpack[EnrolmentChanges]) -> None:
@@ -106,8 +108,9 @@ _LOAD_LOCKED = _LOAD.with_for_update()
 _SIGNING_KEY = select(enrolments.c.signing_key).where(enrolments.c.id == bindparam("id"))
 _LIST = select(*_ALL).order_by(enrolments.c.created_at, enrolments.c.id)
 _INSERT = insert(enrolments)
-_DELETE_ABANDONED = delete(enrolments).where(
-    enrolments.c.status == "enrolling", enrolments.c.created_at < bindparam("before")
+_DELETE_UNFINISHED = delete(enrolments).where(
+    enrolments.c.status == "enrolling",
+    or_(enrolments.c.created_at < bindparam("before"), enrolments.c.code_hash == bindparam("row_code_hash")),
 )
 _SETTABLE = frozenset(EnrolmentChanges.__annotations__)
 

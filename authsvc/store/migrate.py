@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -18,6 +19,9 @@ class MigrationError(Exception):
     """The database is at a revision this version does not know: it was used by a newer one. Upgrade the
     server.
     """
+
+
+_ONE_RUN = threading.Lock()
 
 
 def upgrade(store: Store, revision: str = "head") -> None:
@@ -42,7 +46,8 @@ def head_revision() -> str | None:
 
 def _run(store: Store, revision: str, *, up: bool) -> None:
     config = _config()
-    with store.write() as conn:
+    # Alembic hands its context to the scripts through module globals: one run at a time in a process.
+    with _ONE_RUN, store.write() as conn:
         config.attributes["connection"] = conn
         try:
             (command.upgrade if up else command.downgrade)(config, revision)

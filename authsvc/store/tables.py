@@ -37,6 +37,7 @@ enrolments = Table(
     Column("status_reason", Text),
     Column("label", Text, nullable=False),
     Column("profile_name", Text, nullable=False),
+    Column("code_hash", LargeBinary(32), nullable=False),
     Column("signing_key", LargeBinary(65), nullable=False),
     Column("next_signing_key", LargeBinary(65)),
     Column("epoch", Integer, nullable=False),

@@ -17,6 +17,7 @@ from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
 from mpc.ot.keys import KEYS_BYTES, ReceiverBaseKeys
 from mpc.primitives import codec
+from mpc.primitives.secrecy import NeverPickled
 from mpc.threshold_rsa.encodings import Algorithm
 from mpc.threshold_rsa.public_key import PublicKey
 from mpc.threshold_rsa.shares import KeyShare, share_bytes
@@ -27,7 +28,7 @@ _MAX_TEXT = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NeverPickled):
     """One key of this device for one account at one relying party. `created_at` is Unix time in seconds."""
 
     credential_id: bytes
@@ -45,7 +46,7 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class NextShares:
+class NextShares(NeverPickled):
     """The shares of the epoch to come: they hold as soon as the server has seen the token."""
 
     confirmation: Confirmation
@@ -55,7 +56,7 @@ class NextShares:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingRecovery:
+class PendingRecovery(NeverPickled):
     """New request key and base OT, sent to the server but not acknowledged yet."""
 
     code: str = field(repr=False)
@@ -66,7 +67,7 @@ class PendingRecovery:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceState:
+class DeviceState(NeverPickled):
     """The whole durable state of one enrolment. `with_…` methods give the state after a step."""
 
     server_url: str
@@ -84,9 +85,6 @@ class DeviceState:
     recovery: PendingRecovery | None = None
     overtaken: bool = False
     """The server has seen indices this device never used: it was restored to an old state, or copied."""
-
-    def __reduce__(self) -> str:
-        raise TypeError("device state is never pickled")
 
     def credential(self, credential_id: bytes) -> Credential:
         """The credential with that id. KeyError if there is none."""

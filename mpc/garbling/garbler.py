@@ -16,10 +16,11 @@ import numpy as np
 from mpc.circuits.circuit import CONSTANT_ONE, FIRST_INPUT, Circuit, GateKind
 from mpc.garbling.hashing import colour_masks, gate_permutation, sigma, tables_bytes
 from mpc.primitives.aes import WORD, Blocks, Permutation, blocks_from_bytes
+from mpc.primitives.secrecy import NeverPickled
 
 
 @dataclass(frozen=True, slots=True)
-class Garbled:
+class Garbled(NeverPickled):
     """Tables for the evaluator, and the two labels of the output wire, which stay with the garbler."""
 
     tables: bytes = field(repr=False)

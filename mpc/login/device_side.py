@@ -20,13 +20,14 @@ from mpc.ot.expansion import challenge, stream_key
 from mpc.ot.keys import ReceiverBaseKeys
 from mpc.primitives.hashing import tagged_hash
 from mpc.primitives.rng import Rng
+from mpc.primitives.secrecy import NeverPickled
 from mpc.threshold_rsa.encodings import PSS_SALT_BYTES, Algorithm, encode_message
 from mpc.threshold_rsa.shares import KeyShare, refresh_offset, refreshed
 from mpc.threshold_rsa.signing import combine, partial_signature, share_tag
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceLoginState:
+class DeviceLoginState(NeverPickled):
     """What the device holds for one enrolment and credential, at one epoch."""
 
     enrolment_id: bytes
@@ -53,7 +54,7 @@ class LoginRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NeverPickled):
     """The fresh capture as packed bits: one code a template (the same code repeated, or different ones), one mask."""
 
     codes: bytes = field(repr=False)
@@ -66,7 +67,7 @@ class NoMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Match(NeverPickled):
     """The signature, and what must be durable before it is released: next epoch's shares and the token."""
 
     signature: bytes
@@ -75,7 +76,7 @@ class Match:
     confirmation: Confirmation
 
 
-class DeviceLogin:
+class DeviceLogin(NeverPickled):
     """One login between its two messages. `message_1` is sent, `finish` takes the answer, once."""
 
     __slots__ = ("_encoded", "_ephemeral", "_finished", "_labels", "_partial", "_request", "_state", "message_1")
@@ -128,9 +129,6 @@ class DeviceLogin:
 
     def __repr__(self) -> str:
         return "DeviceLogin()"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a login in flight is never pickled")
 
     def finish(self, answer: bytes) -> Match | NoMatch:
         """Evaluate, open, combine, verify.

@@ -25,13 +25,14 @@ from mpc.primitives.aes import Blocks, blocks_from_bytes
 from mpc.primitives.bit_matrix import masks_from_bits, unpack
 from mpc.primitives.hashing import tagged_hash
 from mpc.primitives.rng import Rng
+from mpc.primitives.secrecy import NeverPickled
 from mpc.threshold_rsa.encodings import Algorithm, encode_message
 from mpc.threshold_rsa.shares import KeyShare
 from mpc.threshold_rsa.signing import partial_signature, share_tag_is_valid
 
 
 @dataclass(frozen=True, slots=True)
-class ServerLoginState:
+class ServerLoginState(NeverPickled):
     """What the server holds for one enrolment and credential, at one epoch."""
 
     server_id: str
@@ -53,7 +54,7 @@ class ShareTagFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NeverPickled):
     """Both checks passed. `message_2` may leave once the attempt is on disk.
 
     `session_id` and `rho` are kept, sealed, until the confirmation; of the token only its hash.
@@ -69,8 +70,10 @@ Verdict = OtProofFailed | ShareTagFailed | Answer
 
 
 def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) -> Verdict:
-    """Run both checks and, if they pass, garble and seal.
+    """Run both checks, garble and seal; the verdict.
 
+    Every request costs the whole computation, whatever the checks say, and the verdict is chosen at the very
+    end: an early return after a failed proof would tell a bit of Δ by the clock, before the verdict is durable.
     `body` is the received encoding of `message`. The caller has checked that profile, base OT and epoch of the
     statement are those of `state`. Raises DecodeError (sizes, salt) or ProtocolAbort("invalid_point", device).
     """
@@ -81,12 +84,9 @@ def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) ->
     shared = exchange(ephemeral, statement.ephemeral, Blame.DEVICE)
     encoded = encode_message(state.algorithm, statement.signed_message, statement.pss_salt, key.bits)
 
-    wires = _received_wires(state, message)
-    if wires is None:
-        return OtProofFailed()
+    wires, proof_holds = _received_wires(state, message)
     partial = partial_signature(state.key_share, encoded)
-    if not share_tag_is_valid(key, statement.digest, encoded, partial, message.share_tag):
-        return ShareTagFailed()
+    share_fits = share_tag_is_valid(key, statement.digest, encoded, partial, message.share_tag)
 
     server_nonce, rho = rng.bytes(NONCE_BYTES), rng.bytes(RHO_BYTES)
     public = ephemeral.public_key().public_bytes_raw()
@@ -113,19 +113,20 @@ def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) ->
         accept_tag=output_tag(1, sid, garbled.accept_label),
         sealed=keys.seal(partial.to_bytes(key.size_bytes, "big"), rho),
     )
-    return Answer(message_2.encode(), sid, rho, token_hash(keys.token))
+    answer = Answer(message_2.encode(), sid, rho, token_hash(keys.token))
+    if not proof_holds:
+        return OtProofFailed()
+    return answer if share_fits else ShareTagFailed()
 
 
-def _received_wires(state: ServerLoginState, message: Message1) -> Blocks | None:
-    """W rows of the input wires, or None if the device's proof fails."""
+def _received_wires(state: ServerLoginState, message: Message1) -> tuple[Blocks, bool]:
+    """W rows of the input wires, and whether the device's proof holds."""
     statement, profile = message.statement, state.profile
     bits = profile.input_bits
     key = stream_key(statement.base_ot_id, statement.ot_index, statement.device_nonce)
     w = extension_sender.extend(state.base_keys, key, message.u, bits)
     rows = challenge(statement.digest, profile.digest, tagged_hash("tandem u v1", message.u), bits)
-    if not extension_sender.proof_is_valid(state.base_keys, w, rows, message.proof_x, message.proof_y):
-        return None
-    return w[:bits]
+    return w[:bits], extension_sender.proof_is_valid(state.base_keys, w, rows, message.proof_x, message.proof_y)
 
 
 def _own_input_masks(state: ServerLoginState) -> Blocks:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from mpc.errors import Blame, ProtocolAbort
 from mpc.login.messages import OUTPUT_TAG_BYTES, TOKEN_BYTES
 from mpc.primitives.hashing import tagged_hash
+from mpc.primitives.secrecy import NeverPickled
 from mpc.threshold_rsa.public_key import PublicKey
 
 RHO_BYTES = 32
@@ -55,7 +56,7 @@ def exchange(secret: X25519PrivateKey, received_public: bytes, blame: Blame) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class OutputKeys:
+class OutputKeys(NeverPickled):
     """Keys that follow from the accept label and the ephemeral exchange.
 
     The label alone would do for secrecy towards a device that does not match. The exchange is added so that

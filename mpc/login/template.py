@@ -11,17 +11,15 @@ from dataclasses import dataclass, field
 from mpc.login.profile import Profile
 from mpc.primitives.hashing import tagged_stream
 from mpc.primitives.rng import Rng
+from mpc.primitives.secrecy import NeverPickled
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateShare:
+class TemplateShare(NeverPickled):
     """One side's share of all codes and, with masks, of all masks (else empty)."""
 
     codes: bytes = field(repr=False)
     masks: bytes = field(repr=False)
-
-    def __reduce__(self) -> str:
-        raise TypeError("a template share is never pickled")
 
     def to_bytes(self) -> bytes:
         """codes ‖ masks; the profile tells where to cut."""

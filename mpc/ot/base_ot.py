@@ -18,6 +18,7 @@ from mpc.ot.keys import KAPPA, KEY_BYTES, ReceiverBaseKeys, SenderBaseKeys
 from mpc.primitives import group
 from mpc.primitives.hashing import tagged_hash
 from mpc.primitives.rng import Rng
+from mpc.primitives.secrecy import NeverPickled
 
 RECEIVER_MESSAGE_BYTES = KAPPA * 2 * group.POINT_BYTES
 SENDER_MESSAGE_BYTES = KAPPA * group.POINT_BYTES
@@ -34,7 +35,7 @@ class BaseOtContext:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiverState:
+class ReceiverState(NeverPickled):
     """What the receiver keeps between its message and the sender's: Δ, its exponents, its own message."""
 
     delta: bytes = field(repr=False)

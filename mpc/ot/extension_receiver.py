@@ -16,10 +16,11 @@ from mpc.ot.keys import KAPPA, ReceiverBaseKeys
 from mpc.primitives.aes import WORD, Blocks
 from mpc.primitives.bit_matrix import multiply, multiply_vector, transpose_128
 from mpc.primitives.rng import Rng
+from mpc.primitives.secrecy import NeverPickled
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiverExtension:
+class ReceiverExtension(NeverPickled):
     """U to send (packed columns), and what stays: V rows (choices then tail) and the extended choice bits."""
 
     u: bytes

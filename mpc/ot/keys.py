@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mpc.errors import DecodeError
+from mpc.primitives.secrecy import NeverPickled
 
 KAPPA = 128
 KEY_BYTES = 16
@@ -16,7 +17,7 @@ KEYS_BYTES = KAPPA * KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiverBaseKeys:
+class ReceiverBaseKeys(NeverPickled):
     """Both keys of each instance, concatenated: 128 × 16 bytes each. Held by the extension receiver."""
 
     zeros: bytes = field(repr=False)
@@ -26,12 +27,9 @@ class ReceiverBaseKeys:
         if len(self.zeros) != KEYS_BYTES or len(self.ones) != KEYS_BYTES:
             raise DecodeError("receiver_base_keys", f"must be two times {KEYS_BYTES} bytes")
 
-    def __reduce__(self) -> str:
-        raise TypeError("base-OT keys are never pickled")
-
 
 @dataclass(frozen=True, slots=True)
-class SenderBaseKeys:
+class SenderBaseKeys(NeverPickled):
     """Δ (16 bytes, bit i in LSB-first order, bit 0 is 1) and, for each instance i, the key for choice Δ_i."""
 
     delta: bytes = field(repr=False)
@@ -42,9 +40,6 @@ class SenderBaseKeys:
             raise DecodeError("sender_base_keys.delta", "must be 16 bytes with the lowest bit set")
         if len(self.chosen) != KEYS_BYTES:
             raise DecodeError("sender_base_keys.chosen", f"must be {KEYS_BYTES} bytes")
-
-    def __reduce__(self) -> str:
-        raise TypeError("base-OT keys are never pickled")
 
     def to_bytes(self) -> bytes:
         """Δ ‖ keys, for sealing at rest."""

@@ -13,6 +13,7 @@ from mpc.errors import DecodeError
 from mpc.parameters import TANDEM_SUITE_1
 from mpc.primitives.hashing import tagged_stream
 from mpc.primitives.rng import Rng
+from mpc.primitives.secrecy import NeverPickled
 from mpc.threshold_rsa.public_key import PublicKey
 
 _VERSION = 1
@@ -20,7 +21,7 @@ _POSITIVE, _NEGATIVE = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
-class KeyShare:
+class KeyShare(NeverPickled):
     """One share with the key it belongs to. Never shorter than N, never wider than B + 64 bits."""
 
     key: PublicKey
@@ -32,9 +33,6 @@ class KeyShare:
             raise DecodeError("key_share", "is shorter than the modulus: refused, it would give the key away")
         if abs(self.value).bit_length() > _magnitude_bytes(self.key) * 8:
             raise DecodeError("key_share", "is wider than the stored width: rotate this key")
-
-    def __reduce__(self) -> str:
-        raise TypeError("a key share is never pickled")
 
     def to_bytes(self) -> bytes:
         """Version, sign, magnitude big-endian, at the fixed width of B + 64 bits."""

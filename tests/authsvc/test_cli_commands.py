@@ -93,6 +93,7 @@ def with_alice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         status_reason="clone_suspected",
         label="Alice [bold]",
         profile_name="sim-2048",
+        code_hash=bytes(32),
         signing_key=b"\x04" + bytes(64),
         next_signing_key=None,
         epoch=3,

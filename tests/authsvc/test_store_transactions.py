@@ -34,6 +34,7 @@ def enrolment_row(enrolment_id: bytes = ALICE) -> enrolments.EnrolmentRow:
         status_reason=None,
         label="Alice",
         profile_name="sim-2048",
+        code_hash=bytes(32),
         signing_key=b"\x04" + bytes(64),
         next_signing_key=None,
         epoch=0,
@@ -341,7 +342,6 @@ class TestCredentials:
         with alices.read() as conn:
             expected = replace(credential_row(), sign_count=2**32 - 1, sealed_share=b"next share", status="provisional")
             assert credentials.load_credential(conn, CREDENTIAL) == expected
-
 
     def test_only_provisional_credentials_that_nothing_came_of_are_abandoned(self, alices: Store) -> None:
         ids = {name: name.encode().ljust(32, b"-") for name in ("old", "young", "answered", "refused")}

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("status_reason", sa.Text),
         sa.Column("label", sa.Text, nullable=False),
         sa.Column("profile_name", sa.Text, nullable=False),
+        sa.Column("code_hash", sa.LargeBinary(32), nullable=False),
         sa.Column("signing_key", sa.LargeBinary(65), nullable=False),
         sa.Column("next_signing_key", sa.LargeBinary(65)),
         sa.Column("epoch", sa.Integer, nullable=False),
