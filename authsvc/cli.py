@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from .api.admin import enrolment_document, parse_credential_id
 from .app import create_app, create_context, prepare_database
@@ -101,7 +101,9 @@ def enrolments(
     if as_json:
         _out.print(json.dumps({"enrolments": documents}, indent=2), markup=False)
         return
-    table = Table("id", "label", "status", "reason", "profile", "epoch", "failures in a row", "last attempt")
+    table = Table(Column("id", no_wrap=True, min_width=32), "label", "status", "reason", "profile")
+    for heading in ("epoch", "failures in a row", "last attempt"):
+        table.add_column(heading)
     for item in documents:
         table.add_row(
             item["id"],

@@ -193,6 +193,7 @@ class Device:
             with report.step("device: generate and split key"):
                 own, server_share = generate_split_key(self._rng, modulus_bits)
             credential = self._provisional(wanted, rp_id, own)
+            replaced = _replaced_by(self._store.state, credential)
             with report.step("server: store its share"):
                 self._add_credential(credential, server_share, deadline, report)
             try:
@@ -215,6 +216,7 @@ class Device:
                 # No signature, no passkey. The server forgets a provisional one by itself.
                 self._store.change(lambda state: state.without_credentials([credential.credential_id]))
                 raise
+        self._revoke_at_server(replaced)
         return _registration(wanted, credential, client_data, signed)
 
     def get(
@@ -248,6 +250,15 @@ class Device:
     def credentials(self) -> list[CredentialInfo]:
         """The passkeys on this device, oldest first. Nothing secret."""
         return [_info(credential) for credential in self._store.state.credentials if not credential.provisional]
+
+    def _revoke_at_server(self, credential_ids: Sequence[bytes]) -> None:
+        """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""
+        state = self._store.state
+        for credential_id in credential_ids:
+            with contextlib.suppress(TandemError):
+                self._api.revoke_credential(
+                    RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
+                )
 
     def delete(self, credential_id: bytes) -> None:
         """Give up a passkey: the server erases its share first, then this device its own. KeyError if unknown."""
@@ -404,13 +415,18 @@ def _registration_data(credential: Credential) -> bytes:
 
 def _activated(state: DeviceState, credential: Credential) -> DeviceState:
     """The new passkey counts, and takes the place of the discoverable one of the same account."""
+    current = state.credential(credential.credential_id)
+    kept = state.without_credentials(_replaced_by(state, credential))
+    return kept.with_credential(replace(current, provisional=False))
+
+
+def _replaced_by(state: DeviceState, credential: Credential) -> list[bytes]:
+    """Ids of the passkeys that a new one takes the place of."""
     others = [c for c in state.credentials if not c.provisional]
     replaced = replaced_credentials(
         others, credential.rp_id, credential.user_handle, discoverable=credential.discoverable
     )
-    current = state.credential(credential.credential_id)
-    kept = state.without_credentials(c.credential_id for c in replaced)
-    return kept.with_credential(replace(current, provisional=False))
+    return [c.credential_id for c in replaced]
 
 
 def _registration(

@@ -60,10 +60,10 @@ class LockedOut(TandemError):
 
 
 class BudgetSpent(TandemError):
-    """The attempts allowed for this enrolment are used up / use another way in; an operator can reset it."""
+    """The attempts allowed for this enrolment are used up / use another way in, or enrol anew."""
 
     code = "budget_spent"
-    message = "the attempts allowed for this enrolment are used up; use another way in or ask the operator"
+    message = "the attempts allowed for this enrolment are used up; use another way in, or enrol anew"
 
 
 class Quarantined(TandemError):
@@ -181,10 +181,10 @@ class VaultInUse(TandemError):
 
 
 class VaultCorrupt(TandemError):
-    """The vault file is damaged or was changed / do not restore a copy: recover or enrol anew."""
+    """The vault file is damaged or was changed / do not restore a copy: enrol anew."""
 
     code = "vault_corrupt"
-    message = "the vault file is damaged or was changed; do not restore an old copy, recover or enrol anew"
+    message = "the vault file is damaged or was changed; do not restore an old copy, enrol anew"
 
 
 class VaultKeyWrong(TandemError):
@@ -276,14 +276,6 @@ class Security(WebAuthnError):
     message = "this origin may not use this relying party id; correct the origin or the rp id"
 
 
-class Constraint(WebAuthnError):
-    """The options demand something this authenticator cannot give / relax the options."""
-
-    code = "constraint"
-    dom_name = "ConstraintError"
-    message = "the options demand something this authenticator cannot give; relax them"
-
-
 class InvalidOptions(WebAuthnError):
     """The options are malformed at `field` / correct what the relying party sends.
 
@@ -296,12 +288,3 @@ class InvalidOptions(WebAuthnError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}; correct the options the relying party sends")
         self.field = field
-
-
-class Aborted(WebAuthnError):
-    """The ceremony was cancelled or ran out of time / start it again when the user wants to."""
-
-    code = "aborted"
-    advice = Advice.RETRY
-    dom_name = "AbortError"
-    message = "the ceremony was cancelled or ran out of time; start it again when the user wants to"

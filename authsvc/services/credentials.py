@@ -24,8 +24,6 @@ from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
 from .secrets_at_rest import seal_key_share
 
-MAX_BODY_BYTES = 4096
-
 
 def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """Store the share. Repeating it after a lost answer changes nothing and is answered alike.

@@ -26,7 +26,6 @@ from .frame import authenticated_enrolment, key_id_of, require_same_enrolment, v
 from .request_authentication import is_signing_key
 from .secrets_at_rest import open_receiver_state, seal_base_keys, seal_receiver_state, seal_template
 
-MAX_BODY_BYTES = 16_384
 _KEY_ID_CHARACTERS = 22
 
 

@@ -22,8 +22,6 @@ from .frame import authenticated_enrolment, require_same_enrolment
 from .request_authentication import is_signing_key
 from .secrets_at_rest import open_receiver_state, seal_base_keys, seal_receiver_state
 
-MAX_BODY_BYTES = 16_384
-
 
 def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """First request: settles an outstanding confirmation, stores the new key as pending, makes the base-OT offer.

@@ -79,13 +79,6 @@ def drop_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
     return conn.execute(_DROP_PENDING, {"row_enrolment_id": enrolment_id}).rowcount
 
 
-def set_login_state(conn: Connection, enrolment_id: bytes, ot_index: int, state: Literal["failed", "void"]) -> None:
-    """Move one login to failed or void. KeyError if there is none at that index."""
-    statement = _TO_VOID if state == "void" else _TO_FAILED
-    if conn.execute(statement, {"row_enrolment_id": enrolment_id, "row_ot_index": ot_index}).rowcount != 1:
-        raise KeyError("no such login")
-
-
 def nth_latest_attempt_time(conn: Connection, enrolment_id: bytes, n: int) -> float | None:
     """When the n-th latest counted attempt happened (n ≥ 1), or None if there were fewer."""
     at: float | None = conn.execute(_NTH_LATEST, {"enrolment_id": enrolment_id, "skip": n - 1}).scalar()
@@ -130,5 +123,3 @@ _CONFIRM = _UPDATE_ONE.where(_IS_PENDING).values(
 _FORGET_VOID = _UPDATE_MINE.where(_IS_VOID).values(state="failed", token_hash=None)
 _VOID_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None)
 _DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)
-_TO_VOID = _UPDATE_ONE.values(state="void", sealed_rho=None)
-_TO_FAILED = _UPDATE_ONE.values(state="failed", token_hash=None, sealed_rho=None)

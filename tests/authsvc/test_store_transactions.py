@@ -403,8 +403,7 @@ class TestLogins:
     def test_dropped_logins_keep_no_secret(self, alices: Store) -> None:
         with alices.write() as conn:
             logins.insert_login(conn, login_row(1))
-            logins.insert_login(conn, login_row(2))
-            logins.set_login_state(conn, ALICE, 2, "void")
+            logins.insert_login(conn, login_row(2, state="void", sealed_rho=None))
             assert logins.drop_pending_logins(conn, ALICE) == 1
 
         with alices.read() as conn:

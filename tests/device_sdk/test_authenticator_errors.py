@@ -56,9 +56,7 @@ def test_the_words_are_distinct() -> None:
     assert len(set(words)) == len(words)
 
 
-@pytest.mark.parametrize(
-    "word", ["", "Quarantined", "two words", "x" * 41, "forged\nline", "<b>", "t\u00e9l\u00e9"]
-)
+@pytest.mark.parametrize("word", ["", "Quarantined", "two words", "x" * 41, "forged\nline", "<b>", "t\u00e9l\u00e9"])
 def test_only_a_plain_word_of_the_server_is_repeated(word: str) -> None:
     """A hostile server must not write into an app's logs or pages."""
     refused = ServerRefused(word)

@@ -282,9 +282,7 @@ def test_nothing_the_relying_party_chose_is_in_the_repr() -> None:
 
     shown = repr(parsed)
 
-    assert not any(
-        word in shown for word in ("ada", "Ada", "user-1", "example.org", "Example", repr(CHALLENGE))
-    )
+    assert not any(word in shown for word in ("ada", "Ada", "user-1", "example.org", "Example", repr(CHALLENGE)))
 
 
 JSON_VALUES = st.recursive(
@@ -299,9 +297,7 @@ FULL_CREATION = creation(
     attestation="direct",
     extensions={"credProps": True},
 )
-FULL_REQUEST = request(
-    allowCredentials=[descriptor()], userVerification="required", timeout=1, extensions={"x": 1}
-)
+FULL_REQUEST = request(allowCredentials=[descriptor()], userVerification="required", timeout=1, extensions={"x": 1})
 
 
 def _paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -123,9 +123,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("algorithm", "attestation"), CASES)
-def test_py_webauthn_accepts_registration_and_login(
-    key: rsa.RSAPrivateKey, algorithm: int, attestation: str
-) -> None:
+def test_py_webauthn_accepts_registration_and_login(key: rsa.RSAPrivateKey, algorithm: int, attestation: str) -> None:
     authenticator = WholeKeyAuthenticator(key)
     listed = [COSEAlgorithmIdentifier(algorithm)]
     creation = webauthn.generate_registration_options(
@@ -220,17 +218,13 @@ def test_py_webauthn_refuses_a_tampered_login_and_attestation(key: rsa.RSAPrivat
 
 
 @pytest.mark.parametrize(("algorithm", "attestation"), CASES)
-def test_fido2_server_accepts_registration_and_login(
-    key: rsa.RSAPrivateKey, algorithm: int, attestation: str
-) -> None:
+def test_fido2_server_accepts_registration_and_login(key: rsa.RSAPrivateKey, algorithm: int, attestation: str) -> None:
     authenticator = WholeKeyAuthenticator(key)
     server, state, registration = _register_with_fido2(authenticator, algorithm, attestation)
 
     registered = server.register_complete(state, registration)
     assert registered.credential_data is not None
-    request, login_state = server.authenticate_begin(
-        [registered.credential_data], user_verification="required"
-    )
+    request, login_state = server.authenticate_begin([registered.credential_data], user_verification="required")
     login = authenticator.get(json.dumps(dict(request.public_key)))
     server.authenticate_complete(login_state, [registered.credential_data], login)
 
@@ -240,9 +234,7 @@ def test_fido2_server_accepts_registration_and_login(
 
 
 @pytest.mark.parametrize("algorithm", [RS256, PS256])
-def test_fido2_server_refuses_a_tampered_login_and_attestation(
-    key: rsa.RSAPrivateKey, algorithm: int
-) -> None:
+def test_fido2_server_refuses_a_tampered_login_and_attestation(key: rsa.RSAPrivateKey, algorithm: int) -> None:
     authenticator = WholeKeyAuthenticator(key)
     server, state, registration = _register_with_fido2(authenticator, algorithm, "direct")
     registered = server.register_complete(state, registration)
@@ -280,16 +272,12 @@ def _register_with_fido2(
     return server, state, authenticator.create(json.dumps(dict(creation.public_key)))
 
 
-@pytest.mark.parametrize(
-    ("part", "ceremony"), [("registration", Ceremony.CREATE), ("authentication", Ceremony.GET)]
-)
+@pytest.mark.parametrize(("part", "ceremony"), [("registration", Ceremony.CREATE), ("authentication", Ceremony.GET)])
 def test_client_data_is_that_of_the_w3c_vector(part: str, ceremony: Ceremony) -> None:
     """Known answer: the very bytes of the WebAuthn specification."""
     vector = VECTOR[part]
 
-    client_data = build_client_data(
-        ceremony, bytes.fromhex(vector["challenge"]), parse_origin("https://example.org")
-    )
+    client_data = build_client_data(ceremony, bytes.fromhex(vector["challenge"]), parse_origin("https://example.org"))
 
     assert client_data.json.hex() == vector["clientDataJSON"]
     assert client_data.hash == hashlib.sha256(bytes.fromhex(vector["clientDataJSON"])).digest()

@@ -54,9 +54,7 @@ def plain_matrix(label: str, dimensions: int, code_bits: int) -> list[list[int]]
     return [entries[b * dimensions : (b + 1) * dimensions] for b in range(code_bits)]
 
 
-def plain_code(
-    unit: list[int], mean: list[float], whitening: list[list[float]], matrix: list[list[int]]
-) -> list[int]:
+def plain_code(unit: list[int], mean: list[float], whitening: list[list[float]], matrix: list[list[int]]) -> list[int]:
     m = [plain_half_even(Fraction(x) * 2**20) for x in mean]
     power = plain_power(max(abs(Fraction(x)) for row in whitening for x in row), 22)
     w = [[plain_half_even(Fraction(x) * power) for x in row] for row in whitening]
