@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from mpc.errors import DecodeError
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import ReceiverState
@@ -59,7 +60,10 @@ def seal_key_share(sealer: Sealer, enrolment_id: bytes, credential_id: bytes, sh
 
 def open_key_share(sealer: Sealer, row: CredentialRow) -> KeyShare:
     key = PublicKey.from_bytes(row.modulus, row.exponent)
-    return KeyShare.from_bytes(key, sealer.open(row.enrolment_id, "sealed_share", row.id, row.sealed_share))
+    share = KeyShare.from_bytes(key, sealer.open(row.enrolment_id, "sealed_share", row.id, row.sealed_share))
+    if share.value < 0:
+        raise DecodeError("sealed_share", "the server's share is the positive one")
+    return share
 
 
 def seal_refresh(sealer: Sealer, enrolment_id: bytes, ot_index: int, epoch: int, sid: bytes, rho: bytes) -> bytes:

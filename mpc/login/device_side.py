@@ -133,8 +133,8 @@ class DeviceLogin(NeverPickled):
     def finish(self, answer: bytes) -> Match | NoMatch:
         """Evaluate, open, combine, verify.
 
-        Raises ProtocolAbort blaming the server: "malformed", "output_label", "sealed_box",
-        "bad_partial_signature", "invalid_point". Nothing may be sent to the server in any of these cases, nor
+        Raises DecodeError for a malformed answer, and ProtocolAbort blaming the server: "output_label",
+        "sealed_box", "bad_partial_signature", "invalid_point". Nothing may be sent to the server in any of these cases, nor
         after NoMatch: the silence must look the same. Raises SessionMisuse when called twice.
         """
         if self._finished:

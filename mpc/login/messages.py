@@ -25,6 +25,7 @@ from mpc.ot.keys import KAPPA
 from mpc.parameters import MAX_MODULUS_BITS, PROTOCOL_VERSION, PUBLIC_EXPONENT, TANDEM_SUITE_1
 from mpc.primitives import codec
 from mpc.primitives.hashing import tagged_hash
+from mpc.primitives.secrecy import NeverPickled
 from mpc.threshold_rsa.encodings import PSS_SALT_BYTES, Algorithm
 from mpc.threshold_rsa.signing import TAG_BYTES
 
@@ -44,7 +45,7 @@ MAX_AUTHENTICATOR_DATA_BYTES = len(
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmation:
+class Confirmation(NeverPickled):
     """Proof that login `ot_index` was accepted on the device: the token sealed in its answer."""
 
     ot_index: int

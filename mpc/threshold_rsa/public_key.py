@@ -16,7 +16,8 @@ class PublicKey:
     exponent: int = PUBLIC_EXPONENT
 
     def __post_init__(self) -> None:
-        if not MIN_MODULUS_BITS <= self.modulus.bit_length() <= MAX_MODULUS_BITS or not self.modulus & 1:
+        size_fits = MIN_MODULUS_BITS <= self.modulus.bit_length() <= MAX_MODULUS_BITS
+        if self.modulus < 0 or not size_fits or not self.modulus & 1:
             raise ValueError(f"the modulus must be odd with {MIN_MODULUS_BITS} to {MAX_MODULUS_BITS} bits")
         if self.exponent != PUBLIC_EXPONENT:
             raise ValueError(f"the public exponent must be {PUBLIC_EXPONENT}")

@@ -99,9 +99,7 @@ class Device:
 
     state: DeviceLoginState
 
-    def start(
-        self, capture: Capture, seed: bytes = b"device", request: LoginRequest | None = None
-    ) -> DeviceLogin:
+    def start(self, capture: Capture, seed: bytes = b"device", request: LoginRequest | None = None) -> DeviceLogin:
         probe = capture.probe(self.state.profile)
         return DeviceLogin(SeededRng(seed), self.state, request or get_request(), probe)
 

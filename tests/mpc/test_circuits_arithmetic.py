@@ -38,9 +38,9 @@ def test_layers_compute_what_was_written(drawn: tuple[Circuit, list[tuple[str, i
 
     assert circuit.evaluate(np.array(inputs, dtype=np.uint8)) == evaluate_gates(gates, inputs)
     assert circuit.ands == sum(kind == "and" for kind, _, _ in gates)
-    assert evaluate_many(circuit, np.array([inputs] * 3, dtype=np.uint8)).tolist() == [
-        evaluate_gates(gates, inputs)
-    ] * 3
+    assert (
+        evaluate_many(circuit, np.array([inputs] * 3, dtype=np.uint8)).tolist() == [evaluate_gates(gates, inputs)] * 3
+    )
 
 
 @given(random_circuits())

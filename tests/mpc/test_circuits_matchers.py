@@ -188,8 +188,16 @@ PINS: dict[str, tuple[Profile, int, str]] = {
     "plain 1024": (plain_profile(1024), 1023, "c714711354aa1dc5fd0ca8bee49f606c2d173129e7c788a5f9c05ecc693e436f"),
     "plain 2048": (plain_profile(2048), 2047, "1de3b3e347491e261edf17c05a072aa75d3fb7b09361bf9691860965b7220f0b"),
     "plain 4096": (plain_profile(4096), 4095, "b6d9389166fb417ed724d0529fa83dd44174ea8c05f5f47078e8ed340aef55ba"),
-    "plain 512, 2 templates": (plain_profile(512, templates=2), 1023, "f30c07814552c2f6849697718f512f87476fc47d7e3d3681e0a4cbc3e6a3ba51"),
-    "plain 512, 5 templates": (plain_profile(512, templates=5), 2559, "b9f5115100438d0af8e6382220c25860501a038842a5786b55894f8d9db77f8b"),
+    "plain 512, 2 templates": (
+        plain_profile(512, templates=2),
+        1023,
+        "f30c07814552c2f6849697718f512f87476fc47d7e3d3681e0a4cbc3e6a3ba51",
+    ),
+    "plain 512, 5 templates": (
+        plain_profile(512, templates=5),
+        2559,
+        "b9f5115100438d0af8e6382220c25860501a038842a5786b55894f8d9db77f8b",
+    ),
     "masked 512": (MASKED, 2225, "ae8d6752bf1380341993d22ef7cc8e1cd3f8b75d76757f71ffbcfd9d7935d292"),
 }
 

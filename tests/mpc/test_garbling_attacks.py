@@ -94,13 +94,13 @@ def test_a_flipped_table_bit_never_changes_the_result(profile: Profile, matches:
     assert ended(pair, capture, answer) == right
 
     seen: Counter[str] = Counter()
-    for bit in flips(profile, 6 if profile is PLAIN else 2):
+    for bit in flips(profile, 40 if profile is PLAIN else 5):
         altered = bytearray(tables)
         altered[bit // 8] ^= 1 << bit % 8
         seen[ended(pair, capture, with_tables(pair, answer, bytes(altered)))] += 1
 
     assert set(seen) == {right, "abort"}
-    assert min(seen.values()) > 0.2 * seen.total() and seen.total() > 100
+    assert min(seen.values()) > 0.2 * seen.total() and seen.total() > 200
 
 
 @pytest.mark.parametrize("matches", [True, False], ids=["match", "no match"])
@@ -138,9 +138,10 @@ Inputs = frozenset[int]
 
 def first_generator_halves(profile: Profile) -> list[Inputs]:
     """For each gate of the first AND layer, in order, the input wires whose XOR is its left operand."""
-    support: dict[int, Inputs] = {
-        FIRST_INPUT + j: frozenset([j]) for j in range(profile.circuit.inputs)
-    } | {0: frozenset(), 1: frozenset()}
+    support: dict[int, Inputs] = {FIRST_INPUT + j: frozenset([j]) for j in range(profile.circuit.inputs)} | {
+        0: frozenset(),
+        1: frozenset(),
+    }
     for step in profile.circuit.steps:
         if step.kind is GateKind.AND:
             return [support[int(wire)] for wire in step.left]
@@ -183,8 +184,8 @@ def tables_for_chosen_labels(pair: Pair, v: Blocks, seed: bytes, monkeypatch: py
     body = pair.device.start(probe_at(pair.enrolled, 200)).message_1
     u = np.random.default_rng(list(seed)).integers(0, 2, len(v), dtype=np.uint8)
 
-    def chosen(state: server_side.ServerLoginState, message: Message1) -> Blocks:
-        return v ^ (masks_from_bits(u)[:, None] & blocks_from_bytes(state.base_keys.delta))
+    def chosen(state: server_side.ServerLoginState, message: Message1) -> tuple[Blocks, bool]:
+        return v ^ (masks_from_bits(u)[:, None] & blocks_from_bytes(state.base_keys.delta)), True
 
     monkeypatch.setattr(server_side, "_received_wires", chosen)
     return tables_of(pair, pair.server.answer(body, seed))
@@ -205,9 +206,7 @@ def test_without_whitening_the_same_labels_reveal_delta(monkeypatch: pytest.Monk
     pair = enrol(PLAIN)
     v, pairs = colliding_labels(1)
     assert len(pairs) > 20
-    monkeypatch.setattr(
-        server_side, "input_whitening", lambda sid, inputs: np.zeros((inputs, 2), dtype=np.uint64)
-    )
+    monkeypatch.setattr(server_side, "input_whitening", lambda sid, inputs: np.zeros((inputs, 2), dtype=np.uint64))
     alone = 0
     for number in range(20):
         tables = tables_for_chosen_labels(pair, v, bytes([number]), monkeypatch)

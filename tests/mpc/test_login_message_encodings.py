@@ -106,9 +106,7 @@ KINDS: dict[str, Kind] = {
     "acknowledgement": Kind(Acknowledgement.decode, st.builds(Acknowledgement, epoch=_indices)),
     "enrolment_start": Kind(
         EnrolmentStart.decode,
-        st.builds(
-            EnrolmentStart, profile_name=_text, profile_digest=_bytes(32), signing_key=_bytes(65), code=_text
-        ),
+        st.builds(EnrolmentStart, profile_name=_text, profile_digest=_bytes(32), signing_key=_bytes(65), code=_text),
     ),
     "base_ot_offer": Kind(
         BaseOtOffer.decode,

@@ -195,7 +195,8 @@ def test_stored_keys_of_the_wrong_shape_are_refused() -> None:
 
 def test_keys_are_not_pickled_and_not_shown() -> None:
     secret = bytes(range(1, 17)) * 128
-    for keys in (ReceiverBaseKeys(secret, secret), SenderBaseKeys(secret[:16], secret)):
+    state = ReceiverState(secret[:16], secret * 2, secret * 4)
+    for keys in (ReceiverBaseKeys(secret, secret), SenderBaseKeys(secret[:16], secret), state):
         with pytest.raises(TypeError):
             pickle.dumps(keys)
         assert "\\x" not in repr(keys)

@@ -297,7 +297,7 @@ def test_another_device_has_no_valid_proof() -> None:
 
 
 def test_keys_of_one_side_only_are_what_each_side_gets() -> None:
-    """The types differ, so a role cannot peek: Δ is not in the device's state, k0 and k1 are not both in the server's."""
+    """The types differ, so a role cannot peek: no Δ in the device's state, no second key in the server's."""
     device, server = base_keys()
 
     assert isinstance(device, ReceiverBaseKeys) and not hasattr(device, "delta")

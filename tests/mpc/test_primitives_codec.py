@@ -36,7 +36,7 @@ def refused(data: bytes) -> DecodeError:
     error = caught.value
     assert error.reason == "malformed" and error.blame is Blame.PEER
     assert error.field.split(".")[0] == "message"
-    assert error.__cause__ is None and error.__suppress_context__ or error.__context__ is None
+    assert (error.__cause__ is None and error.__suppress_context__) or error.__context__ is None
     assert "CANARY" not in str(error) and "CANARY" not in repr(error)
     return error
 

@@ -103,11 +103,7 @@ def test_points_with_a_part_of_small_order_are_refused() -> None:
 
 
 def test_values_off_the_curve_are_refused() -> None:
-    off = [
-        y
-        for y in range(2, 60)
-        if pow((y * y - 1) * pow(D * y * y + 1, -1, P), (P - 1) // 2, P) == P - 1
-    ]
+    off = [y for y in range(2, 60) if pow((y * y - 1) * pow(D * y * y + 1, -1, P), (P - 1) // 2, P) == P - 1]
     assert len(off) > 10
 
     for y in off:
