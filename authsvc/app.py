@@ -55,11 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.context = ctx
     install_problem_handlers(app)
-    # First, so that a login is found at once.
-    app.router.routes.extend(protocol.routes(ctx, protocol.protocol_endpoints(ctx), workers))
     app.include_router(profiles.router(ctx.policy))
     app.include_router(health.router(ctx, migrate.head_revision()))
     app.include_router(admin.router(ctx, settings.load_admin_token()))
+    # Added last, so outermost: a login passes through nothing that it does not need.
+    app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=protocol.protocol_endpoints(ctx), workers=workers)
     return app
 
 

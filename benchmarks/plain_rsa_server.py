@@ -7,7 +7,6 @@ no protocol. The signature is OpenSSL's, with the Chinese remainder theorem, as 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,23 +44,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     context = create_context(settings)
     point = bytes.fromhex(options.point)
     endpoints = [Endpoint(path(bits), _signer(bits, point), _MAX_BODY_BYTES) for bits in options.modulus_bits]
-    with ThreadPoolExecutor(settings.worker_threads) as workers, socket.socket() as listener:
+    # The protocol is named, or the event loop does not switch Nagle's algorithm off.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    with ThreadPoolExecutor(settings.worker_threads) as workers, listener:
         listener.bind(("127.0.0.1", 0))
         application = Starlette(routes=routes(context, endpoints, workers))
         config = uvicorn.Config(
             application, access_log=False, log_level="warning", server_header=False, proxy_headers=False
         )
-        asyncio.run(_serve(uvicorn.Server(config), listener, options.ready_file))
+        _Server(config, options.ready_file).run(sockets=[listener])
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, ready_file: Path) -> None:
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.02)
-    partial = ready_file.with_name(ready_file.name + ".part")
-    partial.write_text(f"http://127.0.0.1:{listener.getsockname()[1]}\n", encoding="utf-8")
-    partial.replace(ready_file)
-    await serving
+class _Server(uvicorn.Server):
+    """uvicorn, writing its address into a file once it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready_file: Path) -> None:
+        super().__init__(config)
+        self._ready_file = ready_file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, then the file."""
+        await super().startup(sockets=sockets)
+        assert sockets
+        partial = self._ready_file.with_name(self._ready_file.name + ".part")
+        partial.write_text(f"http://127.0.0.1:{sockets[0].getsockname()[1]}\n", encoding="utf-8")
+        partial.replace(self._ready_file)
 
 
 def _signer(modulus_bits: int, point: bytes) -> UseCase:

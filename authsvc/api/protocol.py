@@ -1,7 +1,6 @@
-"""The protocol's routes: a signed CBOR body in, one use case in a worker thread, a CBOR body out.
+"""The protocol's addresses: a signed CBOR body in, one use case in a worker thread, a CBOR body out.
 
-They are plain Starlette routes: the body is one opaque byte string here, and only the codec of `mpc` takes it
-apart.
+The body is one opaque byte string here, and only the codec of `mpc` takes it apart.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mpc.login.messages import message_1_max_bytes
 
 from ..errors import Refused
 from ..services import confirmation, credentials, enrolment, login, recovery
 from ..services.context import ServiceContext, SignedRequest
-from .problems import internal_error, response_to
+from .problems import internal_error, problem_response, response_to
 
 CBOR = "application/cbor"
 _BODY_TIMEOUT_S = 30.0
@@ -57,25 +56,42 @@ def protocol_endpoints(ctx: ServiceContext) -> Sequence[Endpoint]:
     )
 
 
-def routes(ctx: ServiceContext, endpoints: Sequence[Endpoint], workers: ThreadPoolExecutor) -> list[BaseRoute]:
-    """Starlette routes for the endpoints. workers: where the use cases run."""
-    return [Route(endpoint.path, _handler(ctx, endpoint, workers), methods=["POST"]) for endpoint in endpoints]
+class ProtocolRoutes:
+    """ASGI: answers the protocol's addresses and passes everything else on.
 
+    It stands before the framework's own routing and validation, of which an opaque signed body needs nothing, and it
+    answers every error itself. workers: where the use cases run.
+    """
 
-def _handler(ctx: ServiceContext, endpoint: Endpoint, workers: ThreadPoolExecutor) -> Callable[[Request], object]:
-    use_case = endpoint.use_case
+    def __init__(
+        self, app: ASGIApp, ctx: ServiceContext, endpoints: Sequence[Endpoint], workers: ThreadPoolExecutor
+    ) -> None:
+        self._app = app
+        self._ctx = ctx
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._workers = workers
 
-    async def answer(request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)
+            return
+        response = await self._answer(endpoint, Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
+        if request.method != "POST":
+            return problem_response("method_not_allowed", headers={"Allow": "POST"})
         try:
             signed = await _signed_request(request, endpoint.max_body_bytes)
-            content = await asyncio.get_running_loop().run_in_executor(workers, use_case, ctx, signed)
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(self._workers, endpoint.use_case, self._ctx, signed)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except Exception as error:
             return response_to(error) or internal_error(error)
         return Response(content, 200, {"Cache-Control": "no-store"}, CBOR)
-
-    return answer
 
 
 async def _signed_request(request: Request, max_body_bytes: int) -> SignedRequest:

@@ -15,7 +15,9 @@ request is wrong, and is "signature" for a wrong signature and an unknown key id
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +26,6 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from http_message_signatures import (
-    ContentDigest,
     HTTPMessageSignaturesException,
     HTTPMessageVerifier,
     HTTPSignatureKeyResolver,
@@ -90,13 +91,10 @@ def is_signing_key(point: bytes) -> bool:
 
 
 def _check_content_digest(field: str | None, body: bytes) -> None:
-    """One member, sha-256, of exactly this body. The library compares in constant time."""
-    if field is None or len(field) > 128 or not field.startswith("sha-256=:") or "," in field:
+    """Exactly one member, sha-256, of exactly this body, in the one way RFC 9530 writes it; constant-time."""
+    expected = b"sha-256=:" + base64.b64encode(hashlib.sha256(body).digest()) + b":"
+    if field is None or not hmac.compare_digest(expected, field.encode("latin-1", "replace")):
         raise Refused("unauthenticated", field="content-digest")
-    try:
-        ContentDigest.verify(field, body)
-    except (HTTPMessageSignaturesException, UnicodeEncodeError):
-        raise Refused("unauthenticated", field="content-digest") from None
 
 
 class _Unsuitable(InvalidSignature):

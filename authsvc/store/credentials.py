@@ -7,6 +7,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal_column, select, update
 
+from .prepared import Prepared
 from .tables import credentials, logins
 
 CredentialStatus = Literal["provisional", "active", "revoked"]
@@ -30,7 +31,7 @@ class CredentialRow:
 
 def load_credential(conn: Connection, credential_id: bytes) -> CredentialRow | None:
     """The credential, or None."""
-    row = conn.execute(_LOAD, {"id": credential_id}).first()
+    row = _LOAD.first(conn, {"id": credential_id})
     return None if row is None else CredentialRow(*row)
 
 
@@ -61,13 +62,13 @@ def insert_credential(conn: Connection, row: CredentialRow) -> None:
 
 def set_sign_count(conn: Connection, credential_id: bytes, sign_count: int) -> None:
     """Record the last consumed signature counter."""
-    _one(conn.execute(_SET_SIGN_COUNT, {"row_id": credential_id, "sign_count": sign_count}).rowcount)
+    _one(_SET_SIGN_COUNT.run(conn, {"row_id": credential_id, "sign_count": sign_count}))
 
 
 def set_credential_share(conn: Connection, credential_id: bytes, sealed_share: bytes, status: CredentialStatus) -> None:
     """Replace the sealed share by that of the next epoch, and set the status."""
     values = {"row_id": credential_id, "sealed_share": sealed_share, "status": status}
-    _one(conn.execute(_SET_SHARE, values).rowcount)
+    _one(_SET_SHARE.run(conn, values))
 
 
 def set_credential_status(conn: Connection, credential_id: bytes, status: CredentialStatus) -> None:
@@ -92,7 +93,7 @@ def _one(rowcount: int) -> None:
 
 _COLUMNS = tuple(item.name for item in fields(CredentialRow))
 _ALL = [credentials.c[name] for name in _COLUMNS]
-_LOAD = select(*_ALL).where(credentials.c.id == bindparam("id"))
+_LOAD = Prepared(select(*_ALL).where(credentials.c.id == bindparam("id")))
 _LIST = (
     select(*_ALL)
     .where(credentials.c.enrolment_id == bindparam("enrolment_id"))
@@ -105,8 +106,8 @@ _COUNT = (
 )
 _INSERT = insert(credentials)
 _BY_ID = update(credentials).where(credentials.c.id == bindparam("row_id"))
-_SET_SIGN_COUNT = _BY_ID.values(sign_count=bindparam("sign_count"))
-_SET_SHARE = _BY_ID.values(sealed_share=bindparam("sealed_share"), status=bindparam("status"))
+_SET_SIGN_COUNT = Prepared(_BY_ID.values(sign_count=bindparam("sign_count")))
+_SET_SHARE = Prepared(_BY_ID.values(sealed_share=bindparam("sealed_share"), status=bindparam("status")))
 _SET_STATUS = _BY_ID.values(status=bindparam("status"))
 _HAS_PENDING = exists().where(
     logins.c.enrolment_id == credentials.c.enrolment_id,

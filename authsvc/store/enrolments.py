@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Literal, TypedDict, Unpack
 
-from sqlalchemy import Connection, Update, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from .prepared import Prepared
 from .tables import enrolments
 
 EnrolmentStatus = Literal["enrolling", "active", "quarantined", "recovering", "revoked"]
@@ -68,7 +69,7 @@ def load_enrolment(conn: Connection, enrolment_id: bytes, *, lock: bool = False)
     """The enrolment, or None. lock: hold its row until the transaction ends (a SQLite write transaction holds
     all anyway).
     """
-    row = conn.execute(_LOAD_LOCKED if lock else _LOAD, {"id": enrolment_id}).first()
+    row = (_LOAD_LOCKED if lock else _LOAD).first(conn, {"id": enrolment_id})
     return None if row is None else EnrolmentRow(*row)
 
 
@@ -97,14 +98,15 @@ def update_enrolment(conn: Connection, enrolment_id: bytes, **changes: Unpack[En
     """Set the given columns of one enrolment. KeyError if there is no such row, or a name is not a settable
     column.
     """
-    if conn.execute(_update(tuple(changes)), {"row_id": enrolment_id, **changes}).rowcount != 1:
+    if _update(tuple(changes)).run(conn, {"row_id": enrolment_id, **changes}) != 1:
         raise KeyError("no such enrolment")
 
 
 _COLUMNS = tuple(item.name for item in fields(EnrolmentRow))
 _ALL = [enrolments.c[name] for name in _COLUMNS]
-_LOAD = select(*_ALL).where(enrolments.c.id == bindparam("id"))
-_LOAD_LOCKED = _LOAD.with_for_update()
+_SELECT = select(*_ALL).where(enrolments.c.id == bindparam("id"))
+_LOAD = Prepared(_SELECT)
+_LOAD_LOCKED = Prepared(_SELECT.with_for_update())
 _SIGNING_KEY = select(enrolments.c.signing_key).where(enrolments.c.id == bindparam("id"))
 _LIST = select(*_ALL).order_by(enrolments.c.created_at, enrolments.c.id)
 _INSERT = insert(enrolments)
@@ -116,10 +118,10 @@ _SETTABLE = frozenset(EnrolmentChanges.__annotations__)
 
 
 @lru_cache(maxsize=128)
-def _update(names: tuple[str, ...]) -> Update:
+def _update(names: tuple[str, ...]) -> Prepared:
     if not names or not _SETTABLE.issuperset(names):
         raise KeyError("not a settable column of enrolments")
-    return (
+    return Prepared(
         update(enrolments)
         .where(enrolments.c.id == bindparam("row_id"))
         .values({name: bindparam(name) for name in names})

@@ -15,6 +15,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
 
+from .prepared import Prepared
 from .tables import logins
 
 LoginState = Literal["failed", "pending", "void", "confirmed"]
@@ -40,7 +41,7 @@ class LoginRow:
 
 def insert_login(conn: Connection, row: LoginRow) -> None:
     """Record a counted attempt. sqlalchemy.exc.IntegrityError if the index was consumed before."""
-    conn.execute(_INSERT, {name: getattr(row, name) for name in _COLUMNS})
+    _INSERT.run(conn, {name: getattr(row, name) for name in _COLUMNS})
 
 
 def load_login(conn: Connection, enrolment_id: bytes, ot_index: int) -> LoginRow | None:
@@ -51,14 +52,14 @@ def load_login(conn: Connection, enrolment_id: bytes, ot_index: int) -> LoginRow
 
 def pending_logins(conn: Connection, enrolment_id: bytes) -> list[LoginRow]:
     """The answered logins of the current epoch that nobody has confirmed."""
-    return [LoginRow(*row) for row in conn.execute(_PENDING, {"enrolment_id": enrolment_id})]
+    return [LoginRow(*row) for row in _PENDING.all(conn, {"enrolment_id": enrolment_id})]
 
 
 def void_token_hashes(conn: Connection, enrolment_id: bytes) -> list[bytes]:
     """Token hashes of the logins that lost against the last confirmed one: seeing such a token proves a
     clone.
     """
-    return list(conn.execute(_VOID_HASHES, {"enrolment_id": enrolment_id}).scalars())
+    return [row[0] for row in _VOID_HASHES.all(conn, {"enrolment_id": enrolment_id})]
 
 
 def confirm_login(conn: Connection, enrolment_id: bytes, ot_index: int, confirmed_at: float) -> None:
@@ -67,11 +68,10 @@ def confirm_login(conn: Connection, enrolment_id: bytes, ot_index: int, confirme
     KeyError if that login is not pending.
     """
     key = {"row_enrolment_id": enrolment_id}
-    conn.execute(_FORGET_VOID, key)
-    confirmed = conn.execute(_CONFIRM, {**key, "row_ot_index": ot_index, "confirmed_at": confirmed_at})
-    if confirmed.rowcount != 1:
+    _FORGET_VOID.run(conn, key)
+    if _CONFIRM.run(conn, {**key, "row_ot_index": ot_index, "confirmed_at": confirmed_at}) != 1:
         raise KeyError("no such pending login")
-    conn.execute(_VOID_PENDING, key)
+    _VOID_PENDING.run(conn, key)
 
 
 def drop_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
@@ -81,13 +81,14 @@ def drop_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
 
 def nth_latest_attempt_time(conn: Connection, enrolment_id: bytes, n: int) -> float | None:
     """When the n-th latest counted attempt happened (n ≥ 1), or None if there were fewer."""
-    at: float | None = conn.execute(_NTH_LATEST, {"enrolment_id": enrolment_id, "skip": n - 1}).scalar()
-    return at
+    row = _NTH_LATEST.first(conn, {"enrolment_id": enrolment_id, "skip": n - 1})
+    return None if row is None else float(row[0])
 
 
 def unconfirmed_count_since(conn: Connection, enrolment_id: bytes, since: float) -> int:
     """The summed cost of the attempts since then that were not confirmed (pending ones included)."""
-    return int(conn.execute(_UNCONFIRMED, {"enrolment_id": enrolment_id, "since": since}).scalar_one())
+    row = _UNCONFIRMED.first(conn, {"enrolment_id": enrolment_id, "since": since})
+    return 0 if row is None else int(row[0])
 
 
 _COLUMNS = tuple(item.name for item in fields(LoginRow))
@@ -102,24 +103,28 @@ _IS_UNCONFIRMED = and_(
     _OPEN, logins.c.state.in_([literal_column(f"'{name}'") for name in ("failed", "pending", "void")])
 )
 
-_INSERT = insert(logins)
+_INSERT = Prepared(insert(logins))
 _LOAD = select(*_ALL).where(_MINE, logins.c.ot_index == bindparam("ot_index"))
 # The inner query needs nothing but the index. Asked for the row at once, SQLite would walk the enrolment's
 # whole history by the primary key, which it takes to be as selective.
 _PENDING_INDEXES = select(logins.c.ot_index).where(_MINE, _IS_PENDING).scalar_subquery()
 _VOID_INDEXES = select(logins.c.ot_index).where(_MINE, _IS_VOID).scalar_subquery()
-_PENDING = select(*_ALL).where(_MINE, logins.c.ot_index.in_(_PENDING_INDEXES)).order_by(logins.c.ot_index)
-_VOID_HASHES = select(logins.c.token_hash).where(_MINE, logins.c.ot_index.in_(_VOID_INDEXES))
-_NTH_LATEST = select(logins.c.at).where(_MINE).order_by(logins.c.ot_index.desc()).limit(1).offset(bindparam("skip"))
-_UNCONFIRMED = select(func.coalesce(func.sum(logins.c.cost), 0)).where(
-    _MINE, _IS_UNCONFIRMED, logins.c.at >= bindparam("since")
+_PENDING = Prepared(select(*_ALL).where(_MINE, logins.c.ot_index.in_(_PENDING_INDEXES)).order_by(logins.c.ot_index))
+_VOID_HASHES = Prepared(select(logins.c.token_hash).where(_MINE, logins.c.ot_index.in_(_VOID_INDEXES)))
+_NTH_LATEST = Prepared(
+    select(logins.c.at).where(_MINE).order_by(logins.c.ot_index.desc()).limit(1).offset(bindparam("skip"))
+)
+_UNCONFIRMED = Prepared(
+    select(func.coalesce(func.sum(logins.c.cost), 0)).where(_MINE, _IS_UNCONFIRMED, logins.c.at >= bindparam("since"))
 )
 
 _UPDATE_MINE = update(logins).where(logins.c.enrolment_id == bindparam("row_enrolment_id"))
 _UPDATE_ONE = _UPDATE_MINE.where(logins.c.ot_index == bindparam("row_ot_index"))
-_CONFIRM = _UPDATE_ONE.where(_IS_PENDING).values(
-    state="confirmed", token_hash=None, sealed_rho=None, confirmed_at=bindparam("confirmed_at")
+_CONFIRM = Prepared(
+    _UPDATE_ONE.where(_IS_PENDING).values(
+        state="confirmed", token_hash=None, sealed_rho=None, confirmed_at=bindparam("confirmed_at")
+    )
 )
-_FORGET_VOID = _UPDATE_MINE.where(_IS_VOID).values(state="failed", token_hash=None)
-_VOID_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None)
+_FORGET_VOID = Prepared(_UPDATE_MINE.where(_IS_VOID).values(state="failed", token_hash=None))
+_VOID_PENDING = Prepared(_UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None))
 _DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)

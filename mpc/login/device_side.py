@@ -134,8 +134,8 @@ class DeviceLogin(NeverPickled):
         """Evaluate, open, combine, verify.
 
         Raises DecodeError for a malformed answer, and ProtocolAbort blaming the server: "output_label",
-        "sealed_box", "bad_partial_signature", "invalid_point". Nothing may be sent to the server in any of these cases, nor
-        after NoMatch: the silence must look the same. Raises SessionMisuse when called twice.
+        "sealed_box", "bad_partial_signature", "invalid_point". Nothing may be sent to the server in any of these
+        cases, nor after NoMatch: the silence must look the same. Raises SessionMisuse when called twice.
         """
         if self._finished:
             raise SessionMisuse("this login is finished: a second answer could tell the server more about the probe")

@@ -165,7 +165,7 @@ class TestFaultsOfUseCases:
 
         workers = ThreadPoolExecutor(1)
         endpoint = protocol.Endpoint("/v1/test", use_case, 100)
-        app.router.routes.extend(protocol.routes(ctx, [endpoint], workers))
+        app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=[endpoint], workers=workers)
         with TestClient(app) as client:
             answer = client.post("/v1/test", content=b"\xa0", headers=CBOR)
         workers.shutdown()
@@ -207,7 +207,8 @@ def test_the_signed_parts_reach_the_use_case_as_the_client_sent_them(settings: S
     from concurrent.futures import ThreadPoolExecutor
 
     workers = ThreadPoolExecutor(1)
-    app.router.routes.extend(protocol.routes(app.state.context, [protocol.Endpoint("/v1/test", use_case, 10)], workers))
+    endpoints = [protocol.Endpoint("/v1/test", use_case, 10)]
+    app.add_middleware(protocol.ProtocolRoutes, ctx=app.state.context, endpoints=endpoints, workers=workers)
     with TestClient(app) as client:
         answer = client.post(
             "http://Example.COM:80/v1/test?x=1",
