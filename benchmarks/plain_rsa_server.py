@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from starlette.applications import Starlette
 
-from authsvc.api.protocol import Endpoint, UseCase, routes
+from authsvc.api.protocol import Endpoint, ProtocolRoutes, UseCase
 from authsvc.app import create_context
 from authsvc.services.context import ServiceContext, SignedRequest
 from authsvc.services.frame import verify
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with ThreadPoolExecutor(settings.worker_threads) as workers, listener:
         listener.bind(("127.0.0.1", 0))
-        application = Starlette(routes=routes(context, endpoints, workers))
+        application = ProtocolRoutes(Starlette(), context, endpoints, workers)
         config = uvicorn.Config(
             application, access_log=False, log_level="warning", server_header=False, proxy_headers=False
         )

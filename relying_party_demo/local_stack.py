@@ -126,7 +126,8 @@ class RelyingPartyServer:
 
 def free_port(wanted: int = 0) -> socket.socket:
     """A listening loopback socket. Raises StackError if the wanted port is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol is named, or the event loop leaves Nagle's algorithm on and small answers wait.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", wanted))
