@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from mpc.primitives.rng import SystemRng
 
 from .api import admin, health, profiles, protocol
+from .api.admin_gate import AdminGate
 from .api.problems import install_problem_handlers
 from .logs import configure_logs
 from .sealing import Sealer
@@ -57,7 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
     install_problem_handlers(app)
     app.include_router(profiles.router(ctx.policy))
     app.include_router(health.router(ctx, migrate.head_revision()))
-    app.include_router(admin.router(ctx, settings.load_admin_token()))
+    app.include_router(admin.router(ctx))
+    app.add_middleware(AdminGate, admin_token=settings.load_admin_token())
     # Added last, so outermost: a login passes through nothing that it does not need.
     app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=protocol.protocol_endpoints(ctx), workers=workers)
     return app

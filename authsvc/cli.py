@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from .api.admin import enrolment_document, parse_credential_id
+from .api.bounded_http import BoundedHttpProtocol
 from .app import create_app, create_context, prepare_database
 from .errors import PROBLEMS, Refused
 from .services import administration
@@ -119,10 +120,15 @@ def enrolments(
 
 
 @app.command()
-def lift(enrolment_id: EnrolmentId) -> None:
+def lift(
+    enrolment_id: EnrolmentId,
+    active: Annotated[
+        bool, typer.Option("--active", help="Also one in service: for a device that says it was restored.")
+    ] = False,
+) -> None:
     """Lift a quarantine, or unlock after too many failures in a row; prints the device's recovery code."""
     with _context() as ctx:
-        issued = administration.lift(ctx, _enrolment_id(enrolment_id))
+        issued = administration.lift(ctx, _enrolment_id(enrolment_id), also_active=active)
     _out.print(issued.code, markup=False)
 
 
@@ -198,7 +204,7 @@ def _serve(settings: Settings, ready_file: Path | None) -> None:
             server_header=False,
             # Nobody in front of this server terminates TLS, so nobody's word about the client counts.
             proxy_headers=False,
-            h11_max_incomplete_event_size=32 * 1024,
+            http=BoundedHttpProtocol,
             timeout_keep_alive=30,
             limit_concurrency=settings.max_connections,
             timeout_graceful_shutdown=10,

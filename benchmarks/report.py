@@ -48,7 +48,6 @@ _TOTALS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("wall, ms: median", lambda row: f"{row.wall_ms:.2f}"),
     ("  95th percentile", lambda row: f"{row.wall_p95_ms:.2f}"),
     ("server CPU / powmod_sec", lambda row: f"{row.server_ratio:.2f}"),
-    ("  with means of both", lambda row: f"{row.server_ratio_of_means:.2f}"),
     ("  OT, garbling, sealing alone", lambda row: f"{row.server_mpc_ratio:.2f}"),
     ("wall / powmod_sec", lambda row: f"{row.wall_powmods:.2f}"),
     ("wall / plain RSA trip", lambda row: f"{row.wall_ratio:.2f}"),

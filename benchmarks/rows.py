@@ -44,7 +44,7 @@ class Row:
     logins: int
     no_matches: int
     powmod_sec_ms: float
-    powmod_sec_mean_ms: float
+    powmod_sec_median_ms: float
     server_cpu_ms: float
     server_login_cpu_ms: float
     server_confirmation_cpu_ms: float
@@ -57,7 +57,6 @@ class Row:
     plain_rsa_wall_ms: float
     plain_rsa_server_cpu_ms: float
     server_ratio: float
-    server_ratio_of_means: float
     server_mpc_ratio: float
     wall_powmods: float
     wall_ratio: float

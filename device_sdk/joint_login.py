@@ -94,7 +94,7 @@ def _one_attempt(
                 report=report,
             )
     except ServerProblem as refusal:
-        _after_refusal(store, api, state, refusal)
+        _after_refusal(store, api, state, credential, refusal)
         return None
     try:
         with report.step("device: evaluate and combine"):
@@ -160,7 +160,9 @@ def _with_next_shares(state: DeviceState, wanted: JointLogin, match: Match) -> D
     return replace(state, next=upcoming)
 
 
-def _after_refusal(store: StateStore, api: ServerApi, sent: DeviceState, refusal: ServerProblem) -> None:
+def _after_refusal(
+    store: StateStore, api: ServerApi, sent: DeviceState, credential: Credential, refusal: ServerProblem
+) -> None:
     """Returns if the login is to be started again, raises the fault otherwise."""
     problem = refusal.problem
     if problem.code == "unknown_login" and sent.next is not None and problem.epoch == sent.epoch:
@@ -173,8 +175,11 @@ def _after_refusal(store: StateStore, api: ServerApi, sent: DeviceState, refusal
         if problem.last_index > sent.ot_index:
             store.change(lambda now: replace(now, overtaken=True))  # D7
             raise DeviceRestored from None
-        # Another copy of this very request was faster. It was not answered to us, so it is lost.
+        # A duplicate of this very request was faster, or a copy of this device took one index: the next one tells.
         return
+    if problem.code == "bad_authenticator_data" and (problem.sign_count or 0) >= credential.sign_count:
+        store.change(lambda now: replace(now, overtaken=True))  # D7: a counter that this device never sent
+        raise DeviceRestored from None
     if problem.code == "profile_changed":
         accept_tightened(store, api.profile(sent.profile.name))
         return

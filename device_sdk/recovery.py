@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from device_sdk.errors import ServerMisbehaved, StaleAfterRecovery
+from device_sdk.errors import EnrolmentRefused, NotActive, ServerMisbehaved, ServerRefused, StaleAfterRecovery
 from device_sdk.server_api import ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey, ServerProblem
 from device_sdk.vault.state import DeviceState, PendingRecovery
 from mpc.errors import ProtocolAbort
-from mpc.login.enrolment_messages import RecoveryFinish, RecoveryStart
+from mpc.login.enrolment_messages import Accepted, RecoveryFinish, RecoveryStart
 from mpc.ot.base_ot import BaseOtContext, sender_round_1
 from mpc.primitives.rng import Rng
 
@@ -20,11 +20,25 @@ def recover(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
 
     Raises StaleAfterRecovery if another copy of this device was confirmed later than this one: its shares are
     the current ones, so this device must enrol anew. Also EnrolmentRefused, NotActive, ServerMisbehaved,
-    TransportError.
+    ServerRefused, TransportError.
     """
-    if store.state.recovery is None or store.state.recovery.code != code:
+    if store.state.recovery is not None and _finished(store, api):
+        return
+    _begin(rng, store, api, code)
+    if not _finished(store, api):
+        # The request was delivered twice and we hold the earlier of two offers. The code is not spent.
         _begin(rng, store, api, code)
-    _finish(store, api)
+        _finish(store, api)
+
+
+def _finished(store: StateStore, api: ServerApi) -> bool:
+    """Try to finish. False if the server holds another offer by now: ours is forgotten then."""
+    try:
+        _finish(store, api)
+    except (ServerRefused, EnrolmentRefused, NotActive):
+        store.change(lambda now: replace(now, recovery=None))
+        return False
+    return True
 
 
 def _begin(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
@@ -73,17 +87,23 @@ def _finish(store: StateStore, api: ServerApi) -> None:
         RecoveryFinish(state.enrolment_id, pending.base_ot_id, pending.code, pending.sender_message),
         RequestKey.from_scalar(pending.request_key),
     )
-    store.change(lambda now: _recovered(now, pending, accepted.last_index))
+    store.change(lambda now: _recovered(now, pending, accepted))
 
 
-def _recovered(now: DeviceState, pending: PendingRecovery, last_index: int) -> DeviceState:
-    # A copy may have used indices beyond ours; with the new base OT there is no stream that could repeat.
+def _recovered(now: DeviceState, pending: PendingRecovery, accepted: Accepted) -> DeviceState:
+    # A copy may have used indices and counters beyond ours; with the new base OT no stream can repeat.
+    counts = dict(accepted.sign_counts)
+    credentials = tuple(
+        replace(credential, sign_count=max(credential.sign_count, counts.get(credential.credential_id, 0)))
+        for credential in now.credentials
+    )
     return replace(
         now,
+        credentials=credentials,
         request_key=pending.request_key,
         base_ot_id=pending.base_ot_id,
         base_keys=pending.base_keys,
-        ot_index=max(now.ot_index, last_index),
+        ot_index=max(now.ot_index, accepted.last_index),
         overtaken=False,
         recovery=None,
     )

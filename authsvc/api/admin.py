@@ -1,24 +1,21 @@
-"""The operator's API: JSON, behind a bearer token (RFC 6750)."""
+"""The operator's API: JSON, behind `admin_gate`."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
-from fastapi.security.utils import get_authorization_scheme_param
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 
 from ..errors import Refused
 from ..services import administration
 from ..services.context import ServiceContext
 from ..store.credentials import CredentialRow
 from ..store.enrolments import EnrolmentRow
+from .admin_gate import PREFIX
 
 EnrolmentId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="the 16-byte id in hexadecimal")]
 
@@ -32,19 +29,19 @@ class CodeRequest(BaseModel):
     lifetime_s: int | None = Field(None, ge=administration.MIN_LIFETIME_S, le=administration.MAX_LIFETIME_S)
 
 
-def router(ctx: ServiceContext, admin_token: str) -> APIRouter:
-    """Everything under /v1/admin. The functions are plain ones, so the framework runs them in its worker
-    threads.
+class LiftRequest(BaseModel):
+    """also_active: take an enrolment that is in service too, for a device that says it was restored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    also_active: bool = False
+
+
+def router(ctx: ServiceContext) -> APIRouter:
+    """Everything under /v1/admin; `AdminGate` has checked the token. The functions are plain ones, so the
+    framework runs them in its worker threads.
     """
-    expected = _digest(admin_token)
-
-    def authorised(request: Request) -> None:
-        scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
-        # Digests are compared, so that neither the token's content nor its length shows in the time taken.
-        if not hmac.compare_digest(_digest(token), expected) or scheme.lower() != "bearer":
-            raise Refused("unauthenticated", field="authorization")
-
-    admin = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(authorised)])
+    admin = APIRouter(prefix=PREFIX, tags=["admin"])
 
     @admin.post("/enrolment-codes", status_code=201)
     def issue_code(request: CodeRequest) -> dict[str, Any]:
@@ -68,9 +65,10 @@ def router(ctx: ServiceContext, admin_token: str) -> APIRouter:
         }
 
     @admin.post("/enrolments/{enrolment_id}/lift")
-    def lift(enrolment_id: EnrolmentId) -> dict[str, Any]:
+    def lift(enrolment_id: EnrolmentId, request: LiftRequest | None = None) -> dict[str, Any]:
         """Lift a quarantine, or unlock after too many failures in a row: gives the device's recovery code."""
-        issued = administration.lift(ctx, bytes.fromhex(enrolment_id))
+        also_active = request is not None and request.also_active
+        issued = administration.lift(ctx, bytes.fromhex(enrolment_id), also_active=also_active)
         return {"recovery_code": issued.code, "expires_at": issued.expires_at}
 
     @admin.post("/enrolments/{enrolment_id}/revoke")
@@ -129,7 +127,3 @@ def credential_document(row: CredentialRow) -> dict[str, Any]:
         "sign_count": row.sign_count,
         "created_at": row.created_at,
     }
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -55,7 +55,8 @@ def response_to(error: Exception) -> Response | None:
             return problem_response("malformed", {"field": _first_field(error)})
         case HTTPException():
             code = _BY_STATUS.get(error.status_code, "malformed" if error.status_code < 500 else "unavailable")
-            return problem_response(code, headers=dict(error.headers or {}))
+            extension: dict[str, Extension] = {"field": "body"} if code == "malformed" else {}
+            return problem_response(code, extension, headers=dict(error.headers or {}))
         case _:
             return None
 

@@ -96,20 +96,23 @@ def template_share(ctx: ServiceContext, enrolment_id: bytes) -> bytes:
     return open_template(ctx.sealer, row, profile).codes
 
 
-def lift(ctx: ServiceContext, enrolment_id: bytes) -> IssuedCode:
+def lift(ctx: ServiceContext, enrolment_id: bytes, *, also_active: bool = False) -> IssuedCode:
     """Let a quarantined enrolment, or one disabled by failures in a row, come back: gives a recovery code
     bound to it.
 
-    The device then brings a new request key and a fresh base OT; the old one may have been probed and is
-    erased here. Pending logins stay: the device settles its own when it recovers, so a login that it released
-    is not forgotten. Attempt budgets stay as they are. May be repeated while recovering (the code before is
-    withdrawn). Refused("not_found"), Refused("wrong_state").
+    The device then brings a new request key and a fresh base OT; the old one may have been probed and is erased here.
+    Pending logins stay: the device settles its own when it recovers, so a login that it released is not forgotten.
+    Attempt budgets stay as they are. `also_active`: take an enrolment that is in service too, for a device that says
+    it was restored or overtaken; nobody can log in until it has recovered. May be repeated while recovering (the code
+    before is withdrawn). Refused("not_found"), Refused("wrong_state").
     """
     now = ctx.clock()
     with ctx.store.write() as conn:
         row = _existing(conn, enrolment_id)
         disabled = row.consecutive_failures >= ctx.policy.limits.consecutive_before_disabled
-        if row.status not in ("quarantined", "recovering") and not (row.status == "active" and disabled):
+        if row.status not in ("quarantined", "recovering") and not (
+            row.status == "active" and (disabled or also_active)
+        ):
             raise Refused("wrong_state")
         withdraw_codes(conn, enrolment_id, now)
         update_enrolment(

@@ -90,7 +90,7 @@ def revoke(ctx: ServiceContext, request: SignedRequest) -> bytes:
         existing = load_credential(conn, message.credential_id)
         if existing is not None and existing.enrolment_id == enrolment.id and existing.status != "revoked":
             if existing.status == "provisional":
-                delete_credential(conn, existing.id)  # it never signed anything: there is nothing to remember
+                delete_credential(conn, existing.id)  # no confirmed signature: there is nothing to remember
             else:
                 revoke_credential(conn, existing.id)
             append_event(conn, at=ctx.clock(), name="credential_revoked_by_device", enrolment_id=enrolment.id)

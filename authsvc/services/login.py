@@ -140,7 +140,8 @@ def commit_verdict(
             return Outcome(error=computed.error)
         if not _authenticator_data_is_right(statement, credential):  # L7
             consumed()
-            return Outcome(refusal=Refused("bad_authenticator_data"))
+            # The counter tells an honest device that somebody else has signed with a copy of it.
+            return Outcome(refusal=Refused("bad_authenticator_data", sign_count=credential.sign_count))
         consumed(  # L8
             "pending",
             token_hash=computed.token_hash,

@@ -6,6 +6,8 @@ copied device nor a stolen code alone is enough, and from then on the copy canno
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from mpc.errors import DecodeError
 from mpc.login.enrolment_messages import Accepted, BaseOtOffer, RecoveryFinish, RecoveryStart
 from mpc.login.messages import ID_BYTES
@@ -14,6 +16,7 @@ from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 from ..codes import code_hash
 from ..errors import Refused
 from ..store.codes import find_code, take_code
+from ..store.credentials import list_credentials
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import append_event
 from .confirmation import apply_confirmation
@@ -72,7 +75,8 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
     message = RecoveryFinish.decode(request.body)
     require_same_enrolment(enrolment, message.enrolment_id)
     if _is_done(enrolment, message):
-        return Accepted(enrolment.epoch, enrolment.last_index).encode()
+        with ctx.store.read() as conn:
+            return _accepted(conn, enrolment)
     _require_begun(enrolment, message)
     state = open_receiver_state(ctx.sealer, enrolment)
     keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
@@ -83,7 +87,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if current is None:
             raise Refused("wrong_state")
         if _is_done(current, message):
-            return Accepted(current.epoch, current.last_index).encode()
+            return _accepted(conn, current)
         _require_begun(current, message)
         # The signature was checked with the key that was pending then; it must still be that one.
         if current.next_signing_key is None or current.next_signing_key != enrolment.next_signing_key:
@@ -106,7 +110,14 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             updated_at=now,
         )
         append_event(conn, at=now, name="recovered", enrolment_id=enrolment.id)
-    return Accepted(current.epoch, current.last_index).encode()
+        return _accepted(conn, current)
+
+
+def _accepted(conn: Connection, enrolment: EnrolmentRow) -> bytes:
+    """Index and counters go along: a copy may have moved them beyond what the device has stored."""
+    usable = [row for row in list_credentials(conn, enrolment.id) if row.status != "revoked"]
+    counts = tuple((row.id, row.sign_count) for row in usable)
+    return Accepted(enrolment.epoch, enrolment.last_index, counts).encode()
 
 
 def _new_key(row: EnrolmentRow) -> bytes:

@@ -18,7 +18,8 @@ class Problem(BaseModel):
     """The members of a problem document the SDK acts on.
 
     code: stable word, possibly one this version does not know. status: the HTTP status. retry_after_s:
-    seconds to wait. last_index, epoch: where the server stands, with the codes that say so. Other members,
+    seconds to wait. last_index, epoch, sign_count: where the server stands, with the codes
+    that say so. Other members,
     title and detail included, are not read: they are text for people that a server chooses freely.
     """
 
@@ -29,6 +30,7 @@ class Problem(BaseModel):
     retry_after_s: Annotated[float, Field(ge=0, le=31 * 86400, allow_inf_nan=False)] | None = None
     last_index: _U64 | None = None
     epoch: _U64 | None = None
+    sign_count: _U64 | None = None
 
 
 class ServerProblem(TandemError):

@@ -7,6 +7,7 @@ answer costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
@@ -19,6 +20,7 @@ PUBLIC_POINT_BYTES = 65
 MAX_CODE_BYTES = 64
 MAX_NAME_BYTES = 40
 MAX_RP_ID_BYTES = 253
+MAX_CREDENTIALS = 10_000
 _MAX_TEMPLATE_BYTES = MAX_CODE_BITS * MAX_TEMPLATES // 8
 
 
@@ -259,17 +261,33 @@ class RecoveryFinish:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Server → device, after either second request and after AddCredential: what is current now."""
+    """Server → device, after either second request and after a change of credentials: what is current now.
+
+    `sign_counts`: after a recovery, the last signature counter of each credential, which a copy may have moved.
+    """
 
     epoch: int
     last_index: int
+    sign_counts: tuple[tuple[bytes, int], ...] = ()
 
     def encode(self) -> bytes:
-        return codec.encode({"v": PROTOCOL_VERSION, "epoch": self.epoch, "last_index": self.last_index})
+        values: dict[str, object] = {"v": PROTOCOL_VERSION, "epoch": self.epoch, "last_index": self.last_index}
+        if self.sign_counts:
+            values["sign_counts"] = [{"credential_id": key, "count": count} for key, count in self.sign_counts]
+        return codec.encode(values)
 
     @classmethod
     def decode(cls, body: bytes) -> Accepted:
         with codec.reading(body, what="accepted", version=PROTOCOL_VERSION) as fields:
             return cls(
-                epoch=fields.uint("epoch", at_most=MAX_INDEX), last_index=fields.uint("last_index", at_most=MAX_INDEX)
+                epoch=fields.uint("epoch", at_most=MAX_INDEX),
+                last_index=fields.uint("last_index", at_most=MAX_INDEX),
+                sign_counts=tuple(_read_sign_counts(fields)) if fields.has("sign_counts") else (),
             )
+
+
+def _read_sign_counts(fields: codec.Fields) -> Iterator[tuple[bytes, int]]:
+    for entry in fields.each("sign_counts", at_most=MAX_CREDENTIALS):
+        credential_id = entry.bytes("credential_id", at_least=MIN_CREDENTIAL_ID_BYTES, at_most=MAX_CREDENTIAL_ID_BYTES)
+        yield credential_id, entry.uint("count", at_most=2**32 - 1)
+        entry.done()

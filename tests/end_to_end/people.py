@@ -6,8 +6,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from device_sdk import BinaryCode, Device, KeyFile, SimulatedSensor
 from real_server import ProcessServer, ThreadServer
+
+from device_sdk import BinaryCode, Device, KeyFile, SimulatedSensor
 
 
 class Person:
@@ -24,11 +25,11 @@ class Person:
 
 
 def enrolled_device(
-    server: ThreadServer | ProcessServer, folder: Path, person: Person, profile: str = "sim-512", **more: Any
+    running: ThreadServer | ProcessServer, folder: Path, person: Person, /, profile: str = "sim-512", **more: Any
 ) -> Device:
     """A device enrolled for `person`, with its vault in `folder`."""
     arguments: dict[str, Any] = {
-        "server": server.url,
+        "server": running.url,
         "captures": person.captures(),
         "vault": folder / "vault",
         "vault_key": KeyFile(folder / "vault.key"),
@@ -36,5 +37,5 @@ def enrolled_device(
         **more,
     }
     if "enrolment_code" not in arguments:
-        arguments["enrolment_code"] = server.code()
+        arguments["enrolment_code"] = running.code()
     return Device.enrol(**arguments)

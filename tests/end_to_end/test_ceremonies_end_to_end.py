@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,7 @@ class TestAlgorithmsAndSizes:
         assert isinstance(shop.known[credential_id][0].public_key, kind)
 
     @pytest.mark.parametrize("algorithm", [-257, -37])
-    def test_a_longer_modulus(
-        self, device: Device, shop: RelyingParty, person: Person, algorithm: int
-    ) -> None:
+    def test_a_longer_modulus(self, device: Device, shop: RelyingParty, person: Person, algorithm: int) -> None:
         create(device, shop, person, bits=3072, algorithms=(algorithm,))
         answer = login(device, shop, person)
 
@@ -98,9 +97,7 @@ class TestAlgorithmsAndSizes:
         assert pow(signature, 65537, modulus).to_bytes(256, "big") == expected
         assert len(websafe_decode(answer["response"]["authenticatorData"])) == 37
 
-    def test_a_list_without_rsa_is_refused_before_the_camera(
-        self, device: Device, shop: RelyingParty
-    ) -> None:
+    def test_a_list_without_rsa_is_refused_before_the_camera(self, device: Device, shop: RelyingParty) -> None:
         def capture() -> BinaryCode:
             raise AssertionError("captured for options that cannot be met")
 
@@ -125,9 +122,7 @@ class TestAlgorithmsAndSizes:
 
 
 class TestWhichCredential:
-    def test_relying_parties_do_not_see_each_other(
-        self, device: Device, shop: RelyingParty, person: Person
-    ) -> None:
+    def test_relying_parties_do_not_see_each_other(self, device: Device, shop: RelyingParty, person: Person) -> None:
         bank = RelyingParty("bank.example")
         at_shop, at_bank = create(device, shop, person), create(device, bank, person)
 
@@ -182,6 +177,7 @@ class TestWhichCredential:
         self, server: ThreadServer, device: Device, shop: RelyingParty, person: Person
     ) -> None:
         kept, gone = (create(device, shop, person, user=user) for user in (b"a", b"b"))
+        assert device.confirm_now()  # before that it is provisional, and is deleted altogether
         device.delete(gone)
 
         row = server.database.one("SELECT status, sealed_share FROM credentials WHERE id = ?", gone)
@@ -201,9 +197,7 @@ class TestWhichCredential:
         for _ in range(2):
             assert websafe_decode(login(device, shop, person)["rawId"]) == kept
 
-    def test_a_relying_party_the_server_does_not_serve(
-        self, device: Device, person: Person
-    ) -> None:
+    def test_a_relying_party_the_server_does_not_serve(self, device: Device, person: Person) -> None:
         other = RelyingParty("other.example")
         with pytest.raises(RelyingPartyNotAllowed):
             device.create(other.creation_options(), other.origin, person.capture())
@@ -235,9 +229,7 @@ class TestExcludeList:
         query = "SELECT consecutive_failures AS n FROM enrolments WHERE id = ?"
         wait_until(lambda: server.database.one(query, device.enrolment_id)["n"] == 0, limit_s=10)
 
-    def test_an_unknown_excluded_one_changes_nothing(
-        self, device: Device, shop: RelyingParty, person: Person
-    ) -> None:
+    def test_an_unknown_excluded_one_changes_nothing(self, device: Device, shop: RelyingParty, person: Person) -> None:
         create(device, shop, person, exclude=(b"y" * 32,))
 
     def test_another_relying_partys_excluded_one_changes_nothing(
@@ -261,8 +253,6 @@ class TestTimeout:
         waited: list[bool] = []
 
         def slow() -> BinaryCode:
-            import time
-
             time.sleep(OPTION_TIMEOUT_MS / 1000 + 0.05)
             waited.append(True)
             return person.capture()

@@ -15,6 +15,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from authsvc.api.protocol import CBOR, protocol_endpoints
 from authsvc.errors import Refused
 from authsvc.policy import Limits, Policy
 from authsvc.sealing import Sealer
-from authsvc.services import administration
+from authsvc.services import administration, login
+from authsvc.services.confirmation import apply_confirmation
 from authsvc.services.context import ServiceContext, SignedRequest
+from authsvc.services.frame import authenticated_enrolment
 from authsvc.store import migrate
 from authsvc.store.credentials import CredentialRow, list_credentials
 from authsvc.store.engine import Store, sqlite_url
@@ -145,13 +148,16 @@ class Server:
     def serve(self, request: SignedRequest) -> Answer:
         """What the HTTP layer does around a use case."""
         endpoint = self._endpoints[request.path]
+        if len(request.body) > endpoint.max_body_bytes:
+            return answer_to(Refused("too_large", max_bytes=endpoint.max_body_bytes))
+        return self.answer(lambda: endpoint.use_case(self.ctx, request))
+
+    def answer(self, use_case: Callable[[], bytes]) -> Answer:
+        """A use case's result or error as what goes out."""
         try:
-            if len(request.body) > endpoint.max_body_bytes:
-                raise Refused("too_large", max_bytes=endpoint.max_body_bytes)
-            return Answer(200, endpoint.use_case(self.ctx, request))
+            return Answer(200, use_case())
         except Exception as error:
-            response = response_to(error) or internal_error(error)
-            return Answer(response.status_code, bytes(response.body))
+            return answer_to(error)
 
     def profile_document(self, name: str) -> bytes:
         """GET /v1/profiles/{name}."""
@@ -184,13 +190,57 @@ class Server:
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table, to compare before and after."""
         with self.store.read() as conn:
-            return {table.name: [tuple(row) for row in conn.execute(table.select())] for table in metadata.sorted_tables}
+            return {
+                table.name: [tuple(row) for row in conn.execute(table.select())] for table in metadata.sorted_tables
+            }
 
     def lift(self, enrolment_id: bytes) -> str:
         return administration.lift(self.ctx, enrolment_id).code
 
     def close(self) -> None:
         self.store.close()
+
+
+def answer_to(error: Exception) -> Answer:
+    """An error as the problem document that goes out."""
+    response = response_to(error) or internal_error(error)
+    return Answer(response.status_code, bytes(response.body))
+
+
+class HeldLogin:
+    """A login stopped in its worker between the computation and the transaction. Refused as `login` refuses."""
+
+    def __init__(self, server: Server, request: SignedRequest) -> None:
+        self._server, self.request, ctx = server, request, server.ctx
+        with ctx.store.read() as conn:
+            enrolment = authenticated_enrolment(ctx, conn, request)
+        self._message = login._parsed(ctx.policy, enrolment, request.body)
+        if self._message.statement.confirmation is not None:
+            apply_confirmation(ctx, enrolment.id, self._message.statement.confirmation)
+        with ctx.store.read() as conn:
+            current = load_enrolment(conn, enrolment.id)
+            assert current is not None
+            self._snapshot = login._advisory_snapshot(ctx, conn, current, self._message)
+        self._compute()
+
+    def _compute(self) -> None:
+        self.computed = login._compute(self._server.ctx, self._snapshot, self._message, self.request.body)
+
+    def now_for(self, request: SignedRequest) -> None:
+        """Another message, judged with the rows and the verdict of the first."""
+        self.request, self._message = request, Message1.decode(request.body)
+
+    def release(self) -> Answer:
+        """Let the worker go on, computing again as often as the transaction asks for it."""
+        for _ in range(8):
+            outcome = login.commit_verdict(
+                self._server.ctx, self._snapshot, self._message, self.request.body, self.computed
+            )
+            if outcome.recompute is None:
+                return self._server.answer(partial(login._told, outcome))
+            self._snapshot = outcome.recompute
+            self._compute()
+        raise AssertionError("the basis never settles")
 
 
 Serve = Callable[[SignedRequest], Answer]
@@ -238,6 +288,9 @@ class Network:
 
     def plan(self, path: str, *fates: Fate) -> None:
         self._fates[path].extend(fates)
+
+    def forget_plans(self) -> None:
+        self._fates.clear()
 
     def sent(self, path: str) -> list[SignedRequest]:
         return [request for request in self.requests if request.path == path]
@@ -293,6 +346,9 @@ class RelyingParty:
         """The id of the new credential."""
         self.accounts[response["id"]] = response["response"]["publicKey"]
         return unbase64(response["id"])
+
+    def knows(self, credential_id: bytes) -> bool:
+        return to_base64(credential_id) in self.accounts
 
     def verify(self, response: dict[str, Any]) -> int:
         """The signature counter of a good assertion. Raises InvalidSignature."""
