@@ -16,10 +16,10 @@ from ..store.enrolments import EnrolmentRow
 from ..store.logins import nth_latest_attempt_time, unconfirmed_count_since
 
 
-def check_limits(conn: Connection, limits: Limits, enrolment: EnrolmentRow, cost: int, now: float) -> None:
-    """Whether one more attempt of this cost (the number of templates) may be made now; part of row L1.
+def check_delay(limits: Limits, enrolment: EnrolmentRow, now: float) -> None:
+    """Whether unconfirmed attempts in a row stand against one more attempt now; part of row L1.
 
-    Raises Refused: "not_active" (disabled), "throttled" with the seconds to wait, "budget_spent".
+    Raises Refused: "not_active" (disabled), "throttled" with the seconds to wait.
     """
     if enrolment.consecutive_failures >= limits.consecutive_before_disabled:
         raise Refused("not_active")
@@ -29,6 +29,13 @@ def check_limits(conn: Connection, limits: Limits, enrolment: EnrolmentRow, cost
         wait = min(delay, enrolment.last_attempt_at + delay - now)
         if wait > 0:
             raise Refused("throttled", retry_after_s=math.ceil(wait))
+
+
+def check_budgets(conn: Connection, limits: Limits, enrolment: EnrolmentRow, cost: int, now: float) -> None:
+    """Whether the budgets allow one more attempt of this cost (the number of templates); part of row L1.
+
+    Raises Refused("budget_spent").
+    """
     if enrolment.template_attempts + cost > limits.attempts_per_template:
         raise Refused("budget_spent")
     if unconfirmed_count_since(conn, enrolment.id, now - 30 * DAY_S) + cost > limits.unconfirmed_per_30_days:

@@ -32,7 +32,7 @@ from ..store.logins import LoginRow, LoginState, insert_login
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
-from .limits import check_limits
+from .limits import check_budgets, check_delay
 from .quarantine import QuarantineReason, quarantine
 from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal_refresh
 
@@ -124,7 +124,10 @@ def commit_verdict(
         if credential is None:
             return Outcome(refusal=Refused("credential_not_usable"))
         try:
-            _check_admissible(ctx, conn, enrolment, credential, statement)  # L1–L3
+            # Every row of `logins` is written together with its enrolment's. Between two equal enrolment rows only time
+            # has passed, and with time budgets grow: what the snapshot was admitted under need not be counted again.
+            counted = enrolment == snapshot.enrolment
+            _check_admissible(ctx, conn, enrolment, credential, statement, budgets=not counted)  # L1–L3
         except Refused as refusal:
             return Outcome(refusal=refusal)
         if statement.epoch < enrolment.epoch:  # L4
@@ -178,12 +181,16 @@ def _check_admissible(
     enrolment: EnrolmentRow,
     credential: CredentialRow,
     statement: LoginStatement,
+    *,
+    budgets: bool = True,
 ) -> Profile:
     """Rows L1–L3: refusals that write nothing and count nothing. The profile the enrolment is bound to."""
     profile = ctx.policy.profiles.get(enrolment.profile_name)
     if enrolment.status != "active" or profile is None:
         raise Refused("not_active")
-    check_limits(conn, ctx.policy.limits, enrolment, profile.templates, ctx.clock())
+    check_delay(ctx.policy.limits, enrolment, ctx.clock())
+    if budgets:
+        check_budgets(conn, ctx.policy.limits, enrolment, profile.templates, ctx.clock())
     wanted = "active" if statement.kind == "get" else "provisional"
     if credential.enrolment_id != enrolment.id or credential.status != wanted:
         raise Refused("credential_not_usable")

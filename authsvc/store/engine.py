@@ -8,6 +8,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,11 +51,13 @@ class Store:
         # SQLite has one writer. Waiting here is fair and wakes at once, where SQLite's own waiting polls with
         # growing sleeps; that is left for writers in other processes.
         self._one_writer = threading.Lock()
+        self._of_thread = threading.local()
+        self._kept: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A snapshot: every query inside sees the same committed state. Raises StoreUnavailable."""
-        with _typed_errors(), self.engine.connect() as connection, _transaction(connection, "BEGIN"):
+        with _typed_errors(), self._connection() as connection, _transaction(connection, "BEGIN"):
             yield connection
 
     @contextmanager
@@ -67,14 +70,34 @@ class Store:
         with (
             self._one_writer,
             _typed_errors(),
-            self.engine.connect() as connection,
+            self._connection() as connection,
             _transaction(connection, "BEGIN IMMEDIATE"),
         ):
             yield connection
 
     def close(self) -> None:
-        """Close the pooled connections; SQLite then folds its write-ahead log into the file."""
+        """Close all connections; SQLite then folds its write-ahead log into the file."""
+        for connection in list(self._kept):
+            connection.close()
+        self._of_thread = threading.local()
         self.engine.dispose()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """This thread's connection. A worker thread does one small transaction after another, and taking a
+        connection from the pool for each costs more than its statements do.
+        """
+        connection: Connection | None = self._of_thread.__dict__.pop("connection", None)
+        if connection is None:
+            connection = self.engine.connect()
+            self._kept.add(connection)
+        try:
+            yield connection
+        except BaseException:
+            # Whatever state it is in, the next transaction begins with a fresh one.
+            connection.close()
+            raise
+        self._of_thread.connection = connection
 
 
 @contextmanager
