@@ -38,6 +38,7 @@ from mpc.login.profile import Profile
 _T = TypeVar("_T")
 _SMALL_ANSWER_BYTES = 4096
 _OFFER_BYTES = 16_384
+_COUNTERS_BYTES = 1024 * 1024  # a counter for each of some thousand passkeys
 _MESSAGE_2_OVERHEAD_BYTES = 2048
 
 
@@ -124,7 +125,7 @@ class ServerApi:
 
     def finish_recovery(self, message: RecoveryFinish, new_key: RequestKey) -> Accepted:
         identity = signing_key_id(enrolment_id=message.enrolment_id)
-        body = self._post("/v1/recoveries/finish", message.encode(), new_key, identity)
+        body = self._post("/v1/recoveries/finish", message.encode(), new_key, identity, limit=_COUNTERS_BYTES)
         return _decoded(Accepted.decode, body)
 
     def _post(

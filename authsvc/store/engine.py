@@ -68,9 +68,9 @@ class Store:
         Committed when the block ends, rolled back when it raises. Raises StoreUnavailable. Not re-entrant.
         """
         with (
-            self._one_writer,
             _typed_errors(),
             self._connection() as connection,
+            self._one_writer,
             _transaction(connection, "BEGIN IMMEDIATE"),
         ):
             yield connection
@@ -145,7 +145,8 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(
         url,
         pool_size=_POOL_SIZE,
-        max_overflow=64,
+        # Each thread keeps one, so the number of threads is the bound.
+        max_overflow=-1,
         # Every transaction here ends in COMMIT or ROLLBACK, so there is nothing left to reset.
         pool_reset_on_return=None,
         connect_args={

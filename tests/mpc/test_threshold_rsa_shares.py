@@ -87,7 +87,11 @@ def test_a_share_grows_past_its_width_only_after_two_to_the_64_refreshes() -> No
 # --- what is refused -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [0, 1, -1, D >> 200, (1 << 2047) - 1, 1 - (1 << 2047)])
+@pytest.mark.parametrize(
+    "value",
+    [0, 1, -1, D >> 200, (1 << 2047) - 1, 1 - (1 << 2047)],
+    ids=["zero", "one", "minus one", "200 bits less", "one bit less", "one bit less, negative"],
+)
 def test_a_short_share_is_refused(value: int) -> None:
     """With a short d2, d1 shows the top bits of d, and N can be factored."""
     with pytest.raises(DecodeError) as caught:
