@@ -205,6 +205,8 @@ def _serve(settings: Settings, ready_file: Path | None) -> None:
             # Nobody in front of this server terminates TLS, so nobody's word about the client counts.
             proxy_headers=False,
             http=BoundedHttpProtocol,
+            # An upgrade would hand the connection to a parser without these bounds.
+            ws="none",
             timeout_keep_alive=30,
             limit_concurrency=settings.max_connections,
             timeout_graceful_shutdown=10,

@@ -77,7 +77,15 @@ class Confirmer:
             except ValueError:
                 # The vault was closed while the server kept us waiting: the next login carries the token.
                 if not self._stopping.is_set():
+                    self._forget_thread()
                     raise
+            except BaseException:
+                self._forget_thread()  # an app's own transport failed in its own way; the next login tries anew
+                raise
+
+    def _forget_thread(self) -> None:
+        with self._lock:
+            self._thread = None
 
     def _deliver_with_retries(self) -> None:
         for pause in (*_RETRY_AFTER_S, None):

@@ -29,7 +29,7 @@ from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.errors import TandemError
 from device_sdk.joint_login import JointLogin, Signed, sign_jointly
 from device_sdk.key_generation import MODULUS_BITS, generate_split_key
-from device_sdk.recovery import recover
+from device_sdk.recovery import finish_outstanding, recover
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
 from device_sdk.transport import HttpTransport, RequestKey, ServerProblem, Transport
@@ -255,7 +255,8 @@ class Device:
         """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""
         state = self._store.state
         for credential_id in credential_ids:
-            with contextlib.suppress(TandemError):
+            # The new passkey is there already: nothing may come between it and the relying party.
+            with contextlib.suppress(Exception):
                 self._api.revoke_credential(
                     RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
                 )
@@ -325,6 +326,7 @@ class Device:
         """One ceremony at a time; afterwards the report is kept and an outstanding confirmation goes out."""
         try:
             with self._store.in_flight:
+                finish_outstanding(self._store, self._api)
                 yield
         finally:
             self._last = report.finish()

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
-from device_sdk.errors import EnrolmentRefused, NotActive, ServerMisbehaved, ServerRefused, StaleAfterRecovery
+from device_sdk.errors import (
+    EnrolmentRefused,
+    NotActive,
+    ServerMisbehaved,
+    ServerRefused,
+    StaleAfterRecovery,
+    TandemError,
+)
 from device_sdk.server_api import ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey, ServerProblem
@@ -31,12 +39,21 @@ def recover(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
         _finish(store, api)
 
 
+def finish_outstanding(store: StateStore, api: ServerApi) -> None:
+    """If a recovery was begun and its last answer lost, ask again; whatever comes of it, nothing is thrown away."""
+    if store.state.recovery is not None:
+        with contextlib.suppress(TandemError):
+            _finish(store, api)
+
+
 def _finished(store: StateStore, api: ServerApi) -> bool:
-    """Try to finish. False if the server holds another offer by now: ours is forgotten then."""
+    """Try to finish. False if the server refuses: it holds another offer by now, or has finished with ours before.
+
+    What is pending stays: its key may be the only one that the server still accepts.
+    """
     try:
         _finish(store, api)
     except (ServerRefused, EnrolmentRefused, NotActive):
-        store.change(lambda now: replace(now, recovery=None))
         return False
     return True
 
@@ -45,11 +62,17 @@ def _begin(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
     state = store.state
     new_key = RequestKey.generate()
     confirmation = state.next.confirmation if state.next else None
+    message = RecoveryStart(state.enrolment_id, code, new_key.public_point(), state.epoch, confirmation)
+    # A recovery that the server finished and we did not has changed the key that it knows us by.
+    request_key = state.request_key
     try:
-        offer = api.start_recovery(
-            RecoveryStart(state.enrolment_id, code, new_key.public_point(), state.epoch, confirmation),
-            RequestKey.from_scalar(state.request_key),
-        )
+        try:
+            offer = api.start_recovery(message, RequestKey.from_scalar(request_key))
+        except ServerProblem as refusal:
+            if refusal.problem.code != "unauthenticated" or state.recovery is None:
+                raise
+            request_key = state.recovery.request_key
+            offer = api.start_recovery(message, RequestKey.from_scalar(request_key))
     except ServerProblem as refusal:
         problem = refusal.problem
         if problem.code == "unknown_login" and state.next is not None:
@@ -75,7 +98,7 @@ def _begin(rng: Rng, store: StateStore, api: ServerApi, code: str) -> None:
     except ProtocolAbort as abort:
         raise ServerMisbehaved(abort.reason) from None
     pending = PendingRecovery(code, new_key.to_scalar(), offer.base_ot_id, base_keys, sender_message)
-    store.change(lambda now: replace(now.promoted(), recovery=pending))
+    store.change(lambda now: replace(now.promoted(), request_key=request_key, recovery=pending))
 
 
 def _finish(store: StateStore, api: ServerApi) -> None:

@@ -38,6 +38,7 @@ from mpc.login.profile import Profile
 _T = TypeVar("_T")
 _SMALL_ANSWER_BYTES = 4096
 _OFFER_BYTES = 16_384
+_REVOKE_TIMEOUT_S = 5.0
 _COUNTERS_BYTES = 1024 * 1024  # a counter for each of some thousand passkeys
 _MESSAGE_2_OVERHEAD_BYTES = 2048
 
@@ -92,7 +93,9 @@ class ServerApi:
 
     def revoke_credential(self, message: RevokeCredential, key: RequestKey) -> Accepted:
         identity = signing_key_id(enrolment_id=message.enrolment_id)
-        body = self._post("/v1/credentials/revoke", message.encode(), key, identity)
+        body = self._post(
+            "/v1/credentials/revoke", message.encode(), key, identity, deadline=Deadline(_REVOKE_TIMEOUT_S)
+        )
         return _decoded(Accepted.decode, body)
 
     def login(

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 
 from fastapi.security.utils import get_authorization_scheme_param
+from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +29,8 @@ class AdminGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        # The path as the router will see it, whatever the application is mounted under.
+        if scope["type"] != "http" or not get_route_path(scope).startswith(PREFIX):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

@@ -109,7 +109,7 @@ async def _signed_request(request: Request, max_body_bytes: int) -> SignedReques
             raise Refused("too_large", max_bytes=max_body_bytes)
     authority = headers.get("host", "").lower().removesuffix(_DEFAULT_PORTS.get(request.scope["scheme"], "\n"))
     # The path as sent: what was signed is the encoded form.
-    path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or request.scope["path"]
+    path = (request.scope.get("raw_path") or b"").decode("latin-1").partition("?")[0] or request.scope["path"]
     body = await _body(request, max_body_bytes)
     return SignedRequest(request.method, authority, path, headers, body)
 

@@ -20,6 +20,7 @@ from ..store.credentials import (
 )
 from ..store.enrolments import load_enrolment
 from ..store.events import append_event
+from ..store.logins import pending_logins
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
 from .secrets_at_rest import seal_key_share
@@ -89,7 +90,8 @@ def revoke(ctx: ServiceContext, request: SignedRequest) -> bytes:
     with ctx.store.write() as conn:
         existing = load_credential(conn, message.credential_id)
         if existing is not None and existing.enrolment_id == enrolment.id and existing.status != "revoked":
-            if existing.status == "provisional":
+            answered = any(row.credential_id == existing.id for row in pending_logins(conn, enrolment.id))
+            if existing.status == "provisional" and not answered:
                 delete_credential(conn, existing.id)  # no confirmed signature: there is nothing to remember
             else:
                 revoke_credential(conn, existing.id)

@@ -94,7 +94,9 @@ class Store:
         try:
             yield connection
         except BaseException:
-            # Whatever state it is in, the next transaction begins with a fresh one.
+            driver: Any = connection.connection.driver_connection
+            if driver.in_transaction:  # the rollback failed too: this connection must not be used again
+                connection.invalidate()
             connection.close()
             raise
         self._of_thread.connection = connection
@@ -113,11 +115,14 @@ def _transaction(connection: Connection, begin: str) -> Iterator[None]:
         raise StoreUnavailable("the database file cannot be used") from error
     try:
         yield
+        # SQLAlchemy knows of statements that went through it, the driver of all.
         connection.commit()
-        driver.commit()  # for a block without a statement, of which SQLAlchemy knows nothing
+        driver.commit()
     except BaseException:
-        connection.rollback()
-        driver.rollback()
+        try:
+            connection.rollback()
+        finally:
+            driver.rollback()
         raise
 
 
@@ -127,6 +132,8 @@ def _typed_errors() -> Iterator[None]:
         yield
     except (OperationalError, PoolTimeout) as error:
         raise StoreUnavailable("the database did not take the transaction") from error
+    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:  # from COMMIT itself: a full disk, say
+        raise StoreUnavailable("the database could not write the transaction") from error
     except DatabaseError as error:
         # "file is not a database" and a corrupt file arrive as the plain class; a violated constraint has its
         # own and is a bug.
