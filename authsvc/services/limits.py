@@ -24,11 +24,11 @@ def check_delay(limits: Limits, enrolment: EnrolmentRow, now: float) -> None:
     if enrolment.consecutive_failures >= limits.consecutive_before_disabled:
         raise Refused("not_active")
     delay = limits.delay_s(enrolment.consecutive_failures)
-    if delay and enrolment.last_attempt_at is not None:
-        # Where the clock was set back the last attempt lies ahead: the delay then counts from the clock's return.
-        wait = min(delay, enrolment.last_attempt_at + delay - now)
-        if wait > 0:
-            raise Refused("throttled", retry_after_s=math.ceil(wait))
+    last = enrolment.last_attempt_at
+    # A last attempt that lies ahead means that the clock was set back: one attempt goes undelayed and is dated anew,
+    # where waiting for the clock to catch up could lock a user out for as long as it was wrong.
+    if delay and last is not None and last <= now < last + delay:
+        raise Refused("throttled", retry_after_s=math.ceil(last + delay - now))
 
 
 def check_budgets(conn: Connection, limits: Limits, enrolment: EnrolmentRow, cost: int, now: float) -> None:

@@ -382,6 +382,37 @@ class TestAdmin:
         assert answer == b"" or answer.split(b" ", 2)[1] in (b"401", b"413")
         assert server.resident_bytes - before < 16 * 1024 * 1024
 
+    @pytest.mark.parametrize("announced", [{"content_length": str(10**9)}, {"transfer_encoding": "chunked"}])
+    def test_a_stranger_is_answered_before_a_byte_of_his_body(
+        self, server: ProcessServer, announced: dict[str, str]
+    ) -> None:
+        """The token is in the head; whoever has none is not waited for."""
+        host, port = server.url.removeprefix("http://").split(":")
+        start = head("/v1/admin/enrolment-codes", content_type="application/json", **announced)
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(start)
+            answer = b""
+            while b"}" not in answer and (more := connection.recv(65_536)):
+                answer += more
+        assert answer.startswith(b"HTTP/1.1 401") and b"unauthenticated" in answer
+
+    def test_an_operators_body_may_have_16_kib_and_no_byte_more(self, server: ProcessServer) -> None:
+        def answer(size: int, pieces: int = 1) -> httpx.Response:
+            body = b'{"label": "bounded"}'.ljust(size)
+            step = -(-size // pieces)
+            content = body if pieces == 1 else (body[at : at + step] for at in range(0, size, step))
+            return self.ask(
+                server, "POST", "/enrolment-codes", content=content, headers={"content-type": "application/json"}
+            )
+
+        before = server.database.dump()
+        for size, pieces in ((16 * 1024 + 1, 1), (16 * 1024 + 1, 5), (64 * 1024, 8)):
+            refused = answer(size, pieces)
+            assert (refused.status_code, problem(refused)["code"]) == (413, "too_large")
+            assert problem(refused)["max_bytes"] == 16 * 1024
+        assert server.database.dump() == before
+        assert [answer(16 * 1024, pieces).is_success for pieces in (1, 5)] == [True, True]
+
     def test_bodies_that_are_wrong(self, server: ProcessServer) -> None:
         before = server.database.dump()
         bodies: list[bytes] = [

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import IntegrityError
 
 from authsvc.store import credentials, enrolments, events, logins, migrate
@@ -209,11 +212,137 @@ class TestTransactions:
         with pytest.raises(ValueError, match="database"):
             Store(url)
 
+    def test_a_prepared_statement_raises_sqlalchemys_error_without_its_values(self, alices: Store) -> None:
+        secret = login_row(5, token_hash=b"very secret token hash".ljust(32), sealed_rho=b"very secret refresh")
+        with pytest.raises(IntegrityError) as raised, alices.write() as conn:
+            logins.insert_login(conn, secret)
+            logins.insert_login(conn, secret)
+
+        error = raised.value
+        shown = "".join(traceback.format_exception(error)) + repr(error) + repr(error.params) + repr(error.orig)
+        assert "UNIQUE constraint failed" in shown
+        assert "very secret" not in shown and b"very secret".hex() not in shown
+        with alices.read() as conn:
+            assert logins.load_login(conn, ALICE, 5) is None
+
     def test_an_error_text_holds_no_parameters(self, alices: Store) -> None:
         with pytest.raises(IntegrityError) as raised, alices.write() as conn:
             credentials.insert_credential(conn, replace(credential_row(), sealed_share=b"very secret share"))
 
         assert "very secret share" not in str(raised.value)
+
+
+class TestConnections:
+    def in_another_thread(self, store: Store) -> Connection:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(self.used, store).result()
+
+    @staticmethod
+    def used(store: Store) -> Connection:
+        with store.read() as conn:
+            return conn
+
+    def test_a_thread_keeps_its_connection_from_one_transaction_to_the_next(self, alices: Store) -> None:
+        mine = self.used(alices)
+        with alices.write() as conn:
+            assert conn is mine
+        assert self.used(alices) is mine
+        assert not mine.closed
+
+    def test_threads_have_connections_of_their_own(self, alices: Store) -> None:
+        mine = self.used(alices)
+        together = threading.Barrier(3)
+
+        def used(_: int) -> Connection:
+            with alices.read() as conn:
+                together.wait()
+                return conn
+
+        with ThreadPoolExecutor(3) as pool:
+            theirs = list(pool.map(used, range(3)))
+
+        assert len({id(conn) for conn in (mine, *theirs)}) == 4
+
+    @pytest.mark.parametrize("writing", [False, True])
+    def test_after_an_exception_the_connection_is_closed_and_the_next_is_fresh(
+        self, alices: Store, writing: bool
+    ) -> None:
+        before = self.used(alices)
+        with pytest.raises(RuntimeError), alices.write() if writing else alices.read() as conn:
+            assert conn is before
+            raise RuntimeError
+
+        assert before.closed
+        after = self.used(alices)
+        assert after is not before
+        with alices.write() as conn:
+            enrolments.update_enrolment(conn, ALICE, last_index=8)
+        with alices.read() as conn:
+            row = enrolments.load_enrolment(conn, ALICE)
+        assert row is not None and row.last_index == 8
+
+    def test_a_hundred_exceptions_use_up_no_connection(self, alices: Store) -> None:
+        for _ in range(100):
+            with pytest.raises(RuntimeError), alices.read():
+                raise RuntimeError
+
+        pool: Any = alices.engine.pool
+        assert pool.checkedout() == 0
+        assert self.used(alices)
+
+    def test_close_closes_those_of_all_threads(self, alices: Store, path: Path) -> None:
+        """The log is folded into the file: a copy of the file alone is then the whole database."""
+        together, done = threading.Barrier(4), threading.Event()
+        seen: list[Connection] = []
+
+        def work() -> None:
+            seen.append(self.used(alices))
+            together.wait()
+            done.wait(60)
+
+        workers = [threading.Thread(target=work) for _ in range(3)]
+        for worker in workers:
+            worker.start()
+        together.wait()
+        seen.append(self.used(alices))
+
+        alices.close()
+
+        assert [conn.closed for conn in seen] == [True] * 4
+        assert not path.with_name(path.name + "-wal").exists()
+        done.set()
+        for worker in workers:
+            worker.join()
+        assert self.used(alices) not in seen  # and whoever goes on gets a new one
+
+    def test_a_read_inside_a_write_sees_what_was_committed_before(self, alices: Store) -> None:
+        for index in range(1, 101):
+            with alices.write() as writing:
+                enrolments.update_enrolment(writing, ALICE, last_index=index)
+                with alices.read() as reading:
+                    assert reading is not writing
+                    row = enrolments.load_enrolment(reading, ALICE)
+                assert row is not None and row.last_index == index - 1
+                own = enrolments.load_enrolment(writing, ALICE)
+                assert own is not None and own.last_index == index
+
+        with alices.read() as conn:
+            row = enrolments.load_enrolment(conn, ALICE)
+        assert row is not None and row.last_index == 100
+        gc.collect()
+        pool: Any = alices.engine.pool
+        assert pool.checkedout() <= 2
+
+    def test_an_exception_in_a_nested_read_rolls_the_write_back(self, alices: Store) -> None:
+        with pytest.raises(RuntimeError), alices.write() as writing:
+            enrolments.update_enrolment(writing, ALICE, last_index=7)
+            with alices.read():
+                raise RuntimeError
+
+        with alices.read() as conn:
+            assert enrolments.load_enrolment(conn, ALICE) == enrolment_row()
+        with alices.write() as conn:  # the writer's lock is free again
+            enrolments.update_enrolment(conn, ALICE, last_index=8)
 
 
 class TestMigrations:

@@ -162,7 +162,9 @@ def test_127_parallel_requests_with_one_bent_column_each_show_one_failed_verdict
     assert seen["quarantined"] == 1
     assert set(seen) <= {"ok", "quarantined", "not_active", "stale_index"}
     # Indices only rise, so the order of the rows is the order of the commits: after the failure came none.
-    assert [row.state for row in rows[1:]] == ["pending"] * seen["ok"] + ["failed"]
+    # The failed one has a row of its own unless a higher index was consumed before it was written.
+    answered = ["pending"] * seen["ok"]
+    assert [row.state for row in rows[1:]] in (answered, [*answered, "failed"])
     row = server.enrolment(phone.id)
     assert (row.status, row.status_reason, row.sealed_base_ot) == ("quarantined", "ot_proof_failed", None)
     second_worker.close()
