@@ -51,17 +51,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json is not None:
         document = {"rows": [row.as_dict() for row in rows], "machine": machine.description()}
         options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    if options.plot is not None:
-        # Here, since drawing loads a lot that measuring does not need.
-        from benchmarks.plot import draw
+    # Here, since drawing loads a lot that measuring does not need.
+    from benchmarks.plot import draw
 
-        draw(rows, options.plot)
+    draw(rows, options.plot)
+    console.print(f"drawn: {options.plot}", highlight=False)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description="What a login costs.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the figures")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        default=Path("bench.png"),
+        metavar="FILE.png",
+        help="where the figures are drawn (default bench.png)",
+    )
     parser.add_argument("--logins", type=_positive, help=f"logins a row (default {_LOGINS})")
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_LOGINS} logins a row")
     parser.add_argument(
