@@ -1,0 +1,122 @@
+"""`make demo` as a user runs it, and what it dumps in the eyes of two libraries that are not ours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webauthn
+from fido2.server import Fido2Server
+from fido2.webauthn import AttestedCredentialData, PublicKeyCredentialRpEntity
+from webauthn.helpers.exceptions import InvalidAuthenticationResponse
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run of the story, with out.json and the dumped ceremonies."""
+    folder = tmp_path_factory.mktemp("story")
+    done = subprocess.run(
+        [sys.executable, "-m", "relying_party_demo.story", "--json", folder / "out.json", "--dump", folder / "dump"],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_step_comes_out_as_told(told: Path) -> None:
+    document = json.loads((told / "out.json").read_text())
+
+    assert document["ok"] is True
+    assert len(document["steps"]) == 16
+    for step in document["steps"]:
+        assert step["ok"] is True, step
+        assert {"name", "ok", "ms", "bytes_up", "bytes_down"} <= set(step)
+    logins = [step for step in document["steps"] if step["name"].startswith("log in")]
+    assert len(logins) == 3
+    assert all(0 < step["bytes_up"] <= 40_000 and 0 < step["bytes_down"] <= 70_000 for step in logins)
+
+
+def test_the_dumped_ceremonies_satisfy_py_webauthn(told: Path) -> None:
+    create, *gets = _ceremonies(told)
+
+    made = webauthn.verify_registration_response(
+        credential=create["response"],
+        expected_challenge=_bytes(create["options"]["challenge"]),
+        expected_rp_id=create["rp_id"],
+        expected_origin=create["origin"],
+        require_user_verification=True,
+    )
+    count = made.sign_count
+    assert made.fmt == "packed"
+    assert len(gets) == 5
+    for get in gets:
+        verified = _verify(get, made.credential_public_key, count)
+        assert verified.new_sign_count > count
+        count = verified.new_sign_count
+
+
+def test_a_dumped_login_answers_its_own_challenge_only(told: Path) -> None:
+    create, first, second, *_ = _ceremonies(told)
+    made = webauthn.verify_registration_response(
+        credential=create["response"],
+        expected_challenge=_bytes(create["options"]["challenge"]),
+        expected_rp_id=create["rp_id"],
+        expected_origin=create["origin"],
+    )
+
+    with pytest.raises(InvalidAuthenticationResponse):
+        _verify({**first, "options": second["options"]}, made.credential_public_key, 0)
+
+
+def test_the_dumped_ceremonies_satisfy_python_fido2(told: Path) -> None:
+    create, *gets = _ceremonies(told)
+    server = Fido2Server(PublicKeyCredentialRpEntity(id=create["rp_id"], name="Judge"), verify_origin=_same(create))
+    _, state = server.register_begin(
+        {"id": _bytes(create["options"]["user"]["id"]), "name": "ada", "displayName": "Ada"},
+        user_verification="required",
+    )
+
+    data = server.register_complete({**state, "challenge": create["options"]["challenge"]}, create["response"])
+
+    credential = data.credential_data
+    assert isinstance(credential, AttestedCredentialData)
+    for get in gets:
+        _, state = server.authenticate_begin([credential], user_verification="required")
+        state = {**state, "challenge": get["options"]["challenge"]}
+        assert server.authenticate_complete(state, [credential], get["response"]) == credential
+
+
+def _verify(get: dict[str, Any], public_key: bytes, sign_count: int) -> Any:
+    return webauthn.verify_authentication_response(
+        credential=get["response"],
+        expected_challenge=_bytes(get["options"]["challenge"]),
+        expected_rp_id=get["rp_id"],
+        expected_origin=get["origin"],
+        credential_public_key=public_key,
+        credential_current_sign_count=sign_count,
+        require_user_verification=True,
+    )
+
+
+def _same(ceremony: dict[str, Any]) -> Any:
+    return lambda origin: origin == ceremony["origin"]
+
+
+def _ceremonies(told: Path) -> list[dict[str, Any]]:
+    documents = [json.loads(path.read_text()) for path in sorted((told / "dump").iterdir())]
+    assert [document["kind"] for document in documents] == ["create", *["get"] * (len(documents) - 1)]
+    for document in documents:
+        assert set(document) == {"kind", "origin", "rp_id", "options", "response"}
+    return documents
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
