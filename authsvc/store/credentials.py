@@ -71,11 +71,6 @@ def set_credential_share(conn: Connection, credential_id: bytes, sealed_share: b
     _one(_SET_SHARE.run(conn, values))
 
 
-def set_credential_status(conn: Connection, credential_id: bytes, status: CredentialStatus) -> None:
-    """Set the status alone."""
-    _one(conn.execute(_SET_STATUS, {"row_id": credential_id, "status": status}).rowcount)
-
-
 def revoke_credential(conn: Connection, credential_id: bytes) -> None:
     """Mark revoked and erase the share: the key is dead from the commit on."""
     _one(conn.execute(_REVOKE, {"row_id": credential_id}).rowcount)
@@ -108,7 +103,6 @@ _INSERT = insert(credentials)
 _BY_ID = update(credentials).where(credentials.c.id == bindparam("row_id"))
 _SET_SIGN_COUNT = Prepared(_BY_ID.values(sign_count=bindparam("sign_count")))
 _SET_SHARE = Prepared(_BY_ID.values(sealed_share=bindparam("sealed_share"), status=bindparam("status")))
-_SET_STATUS = _BY_ID.values(status=bindparam("status"))
 _HAS_PENDING = exists().where(
     logins.c.enrolment_id == credentials.c.enrolment_id,
     logins.c.credential_id == credentials.c.id,

@@ -73,12 +73,6 @@ def load_enrolment(conn: Connection, enrolment_id: bytes, *, lock: bool = False)
     return None if row is None else EnrolmentRow(*row)
 
 
-def load_signing_key(conn: Connection, enrolment_id: bytes) -> bytes | None:
-    """The 65-byte request-signing key of an enrolment, or None."""
-    key: bytes | None = conn.execute(_SIGNING_KEY, {"id": enrolment_id}).scalar()
-    return key
-
-
 def list_enrolments(conn: Connection) -> list[EnrolmentRow]:
     """All enrolments, oldest first."""
     return [EnrolmentRow(*row) for row in conn.execute(_LIST)]
@@ -107,7 +101,6 @@ _ALL = [enrolments.c[name] for name in _COLUMNS]
 _SELECT = select(*_ALL).where(enrolments.c.id == bindparam("id"))
 _LOAD = Prepared(_SELECT)
 _LOAD_LOCKED = Prepared(_SELECT.with_for_update())
-_SIGNING_KEY = select(enrolments.c.signing_key).where(enrolments.c.id == bindparam("id"))
 _LIST = select(*_ALL).order_by(enrolments.c.created_at, enrolments.c.id)
 _INSERT = insert(enrolments)
 _DELETE_UNFINISHED = delete(enrolments).where(

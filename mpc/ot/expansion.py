@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpc.ot.keys import KAPPA
+from mpc.ot.keys import KEY_BYTES
+from mpc.parameters import TANDEM_SUITE_1
 from mpc.primitives.aes import WORD, Blocks, Permutation, blocks_from_bytes, ctr_stream
 from mpc.primitives.hashing import tagged_hash
 
-TAIL_BITS = 128
+CHECK_ROWS = TANDEM_SUITE_1.check_rows
+TAIL_BITS = CHECK_ROWS
 """Extra random OTs that hide the check's linear combinations; they never label a wire."""
-PROOF_X_BYTES = 16
-PROOF_Y_BYTES = 128 * 16
+PROOF_X_BYTES = CHECK_ROWS // 8
+PROOF_Y_BYTES = CHECK_ROWS * KEY_BYTES
 
 
 def row_bytes(choice_bits: int) -> int:
@@ -47,4 +49,4 @@ def stream_key(base_ot_id: bytes, ot_index: int, device_nonce: bytes) -> bytes:
 def challenge(message_digest: bytes, profile_digest: bytes, u_digest: bytes, choice_bits: int) -> bytes:
     """R: 128 packed rows of `choice_bits` bits, row-major. Fiat–Shamir over everything sent before the proof."""
     key = tagged_hash("tandem ot-check v1", message_digest, profile_digest, u_digest)[:16]
-    return ctr_stream(key, KAPPA * choice_bits // 8)
+    return ctr_stream(key, CHECK_ROWS * choice_bits // 8)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpc.ot.expansion import TAIL_BITS, expand
+from mpc.ot.expansion import CHECK_ROWS, TAIL_BITS, expand
 from mpc.ot.keys import KAPPA, ReceiverBaseKeys
 from mpc.primitives.aes import WORD, Blocks
 from mpc.primitives.bit_matrix import multiply, multiply_vector, transpose_128
@@ -51,8 +51,8 @@ def extend(rng: Rng, keys: ReceiverBaseKeys, stream_key: bytes, choices: bytes) 
 def prove(extension: ReceiverExtension, challenge: bytes) -> tuple[bytes, bytes]:
     """(x, Y): 16 and 2,048 bytes. One proof an extension; a second one would cancel the tail."""
     bits = extension.choice_bits
-    x = multiply_vector(challenge, KAPPA, extension.choices)
+    x = multiply_vector(challenge, CHECK_ROWS, extension.choices)
     x_masked = bytes(a ^ b for a, b in zip(x, extension.tail, strict=True))
-    y = multiply(challenge, KAPPA, extension.v[:bits])
+    y = multiply(challenge, CHECK_ROWS, extension.v[:bits])
     y ^= extension.v[bits:]
     return x_masked, y.tobytes()

@@ -13,7 +13,7 @@ import hmac
 
 import numpy as np
 
-from mpc.ot.expansion import expand, row_bytes
+from mpc.ot.expansion import CHECK_ROWS, TAIL_BITS, expand, row_bytes
 from mpc.ot.keys import KAPPA, SenderBaseKeys
 from mpc.primitives.aes import WORD, Blocks, blocks_from_bytes
 from mpc.primitives.bit_matrix import masks_from_bits, multiply, transpose_128, unpack
@@ -31,8 +31,8 @@ def extend(keys: SenderBaseKeys, stream_key: bytes, received_u: bytes, choice_bi
 
 def proof_is_valid(keys: SenderBaseKeys, w: Blocks, challenge: bytes, received_x: bytes, received_y: bytes) -> bool:
     """The check; compares in constant time."""
-    bits = len(w) - KAPPA
-    expected = multiply(challenge, KAPPA, w[:bits])
+    bits = len(w) - TAIL_BITS
+    expected = multiply(challenge, CHECK_ROWS, w[:bits])
     expected ^= w[bits:]
     # x ⊗ Δ: row r is x_r·Δ
     outer = masks_from_bits(unpack(received_x))[:, None] & blocks_from_bytes(keys.delta)

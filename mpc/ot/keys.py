@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mpc.errors import DecodeError
+from mpc.parameters import TANDEM_SUITE_1
 from mpc.primitives.secrecy import NeverPickled
 
-KAPPA = 128
+KAPPA = TANDEM_SUITE_1.kappa_bits
 KEY_BYTES = 16
 KEYS_BYTES = KAPPA * KEY_BYTES
 
