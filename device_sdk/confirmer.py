@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 from device_sdk.errors import Advice, TandemError
 from device_sdk.server_api import ServerApi
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey, ServerProblem
-from device_sdk.vault.state import DeviceState, NextShares
 from mpc.login.messages import Message3
 
 _RETRY_AFTER_S = (0.5, 2.0, 8.0)
@@ -49,10 +47,10 @@ class Confirmer:
         except ServerProblem as refusal:
             problem = refusal.problem
             if problem.code == "unknown_login" and problem.epoch == state.epoch:
-                self._store.change(lambda now: _dropped(now, upcoming))  # D6
+                self._store.change(lambda now: now.dropped(upcoming.confirmation))  # D6
                 return True
             raise
-        self._store.change(lambda now: _acknowledged(now, upcoming))  # D5
+        self._store.change(lambda now: now.settled(upcoming.confirmation))  # D5
         return self._store.state.next is None
 
     def wait(self, timeout_s: float) -> None:
@@ -74,18 +72,12 @@ class Confirmer:
                 self._asked = False
             try:
                 self._deliver_with_retries()
-            except ValueError:
-                # The vault was closed while the server kept us waiting: the next login carries the token.
-                if not self._stopping.is_set():
-                    self._forget_thread()
-                    raise
-            except BaseException:
-                self._forget_thread()  # an app's own transport failed in its own way; the next login tries anew
+            except BaseException as error:
+                if isinstance(error, ValueError) and self._stopping.is_set():
+                    continue  # the vault was closed while the server kept us waiting: the next login carries the token
+                with self._lock:
+                    self._thread = None  # an app's own transport failed in its own way; the next login tries anew
                 raise
-
-    def _forget_thread(self) -> None:
-        with self._lock:
-            self._thread = None
 
     def _deliver_with_retries(self) -> None:
         for pause in (*_RETRY_AFTER_S, None):
@@ -97,16 +89,3 @@ class Confirmer:
                     return
             if pause is None or self._stopping.wait(pause):
                 return
-
-
-def _acknowledged(now: DeviceState, confirmed: NextShares) -> DeviceState:
-    # A later login may have promoted these shares already, and put its own in their place.
-    return now.promoted() if _is_still(now, confirmed) else now
-
-
-def _dropped(now: DeviceState, refused: NextShares) -> DeviceState:
-    return replace(now, next=None) if _is_still(now, refused) else now
-
-
-def _is_still(now: DeviceState, upcoming: NextShares) -> bool:
-    return now.next is not None and now.next.confirmation == upcoming.confirmation

@@ -197,10 +197,7 @@ class Device:
             with report.step("server: store its share"):
                 self._add_credential(credential, server_share, deadline, report)
             try:
-                signed = sign_jointly(
-                    self._rng,
-                    self._store,
-                    self._api,
+                signed = self._sign(
                     JointLogin(
                         kind="create",
                         credential_id=credential.credential_id,
@@ -253,22 +250,22 @@ class Device:
 
     def _revoke_at_server(self, credential_ids: Sequence[bytes]) -> None:
         """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""
-        state = self._store.state
         for credential_id in credential_ids:
             # The new passkey is there already: nothing may come between it and the relying party.
             with contextlib.suppress(Exception):
-                self._api.revoke_credential(
-                    RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
-                )
+                self._revoke(credential_id)
+
+    def _revoke(self, credential_id: bytes) -> None:
+        state = self._store.state
+        self._api.revoke_credential(
+            RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
+        )
 
     def delete(self, credential_id: bytes) -> None:
         """Give up a passkey: the server erases its share first, then this device its own. KeyError if unknown."""
         with self._store.in_flight:
-            state = self._store.state
-            state.credential(credential_id)
-            self._api.revoke_credential(
-                RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
-            )
+            self._store.state.credential(credential_id)
+            self._revoke(credential_id)
             self._store.change(lambda now: now.without_credentials([credential_id]))
 
     def recover(self, code: str) -> None:
@@ -323,14 +320,13 @@ class Device:
 
     @contextlib.contextmanager
     def _ceremony(self, report: ReportBuilder) -> Any:
-        """One ceremony at a time; afterwards the report is kept and an outstanding confirmation goes out."""
+        """One ceremony at a time; afterwards the report is kept."""
         try:
             with self._store.in_flight:
                 finish_outstanding(self._store, self._api)
                 yield
         finally:
             self._last = report.finish()
-        self._confirmer.start()
 
     def _captured(self, capture: Capture, report: ReportBuilder) -> BinaryCode:
         with report.step("device: capture and encode"):
@@ -351,7 +347,13 @@ class Device:
             authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
             probe=probe,
         )
-        return sign_jointly(self._rng, self._store, self._api, wanted, deadline, report)
+        return self._sign(wanted, deadline, report)
+
+    def _sign(self, wanted: JointLogin, deadline: Deadline, report: ReportBuilder) -> Signed:
+        """A joint login; only where it signed does its confirmation go out, after anything else there is silence."""
+        signed = sign_jointly(self._rng, self._store, self._api, wanted, deadline, report)
+        self._confirmer.start()
+        return signed
 
     def _refuse_excluded(
         self,
@@ -371,7 +373,6 @@ class Device:
         excluded = [c for c in active if c.rp_id == rp_id and c.credential_id in wanted.excluded_ids]
         if excluded:
             self._assert(excluded[0], client_data, probe, deadline, report)
-            self._confirmer.start()
             check_not_excluded(active, rp_id, wanted.excluded_ids)
 
     def _provisional(self, wanted: CreationOptions, rp_id: str, own: KeyShare) -> Credential:

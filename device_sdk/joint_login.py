@@ -12,7 +12,7 @@ from device_sdk.errors import DeviceRestored, NoMatch, ServerMisbehaved, ServerU
 from device_sdk.profile_pinning import accept_tightened
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
-from device_sdk.transport import RequestKey, ServerProblem
+from device_sdk.transport import Problem, RequestKey, ServerProblem
 from device_sdk.vault.state import Credential, DeviceState, NextShares
 from mpc.errors import ProtocolAbort
 from mpc.garbling.hashing import tables_bytes
@@ -145,9 +145,7 @@ def _probe(state: DeviceState, code: BinaryCode) -> Probe:
 
 def _settled(now: DeviceState, sent: DeviceState) -> DeviceState:
     """An answer to a request that carried a confirmation proves that the server had processed it (D2, D3)."""
-    if sent.next is not None and now.next is not None and now.next.confirmation == sent.next.confirmation:
-        return now.promoted()
-    return now
+    return now.settled(sent.next.confirmation) if sent.next is not None else now
 
 
 def _with_next_shares(state: DeviceState, wanted: JointLogin, match: Match) -> DeviceState:
@@ -164,29 +162,30 @@ def _after_refusal(
     store: StateStore, api: ServerApi, sent: DeviceState, credential: Credential, refusal: ServerProblem
 ) -> None:
     """Returns if the login is to be started again, raises the fault otherwise."""
-    problem = refusal.problem
-    if problem.code == "unknown_login" and sent.next is not None and problem.epoch == sent.epoch:
-        store.change(lambda now: _without_next(now, sent))  # D6: the server is at our own old epoch
-        return
-    if problem.code == "unknown_login" and problem.epoch is not None and problem.epoch > sent.epoch:
-        store.change(lambda now: replace(now, overtaken=True))  # a copy of this device was confirmed since
+    problem, outstanding = refusal.problem, sent.next
+    if _shows_a_copy(problem, sent, credential):
+        store.change(lambda now: replace(now, overtaken=True))  # D7
         raise DeviceRestored from None
+    if problem.code == "unknown_login" and outstanding is not None and problem.epoch == sent.epoch:
+        store.change(lambda now: now.dropped(outstanding.confirmation))  # D6: the server is at our own old epoch
+        return
     if problem.code == "stale_index" and problem.last_index is not None:
-        if problem.last_index > sent.ot_index:
-            store.change(lambda now: replace(now, overtaken=True))  # D7
-            raise DeviceRestored from None
         # A duplicate of this very request was faster, or a copy of this device took one index: the next one tells.
         return
-    if problem.code == "bad_authenticator_data" and (problem.sign_count or 0) >= credential.sign_count:
-        store.change(lambda now: replace(now, overtaken=True))  # D7: a counter that this device never sent
-        raise DeviceRestored from None
     if problem.code == "profile_changed":
         accept_tightened(store, api.profile(sent.profile.name))
         return
     raise_as_fault(refusal)
 
 
-def _without_next(now: DeviceState, sent: DeviceState) -> DeviceState:
-    if sent.next is not None and now.next is not None and now.next.confirmation == sent.next.confirmation:
-        return replace(now, next=None)
-    return now
+def _shows_a_copy(problem: Problem, sent: DeviceState, credential: Credential) -> bool:
+    """Whether the server stands where this device has never been: it was restored to an old state, or copied."""
+    match problem.code:
+        case "unknown_login":
+            return problem.epoch is not None and problem.epoch > sent.epoch
+        case "stale_index":
+            return problem.last_index is not None and problem.last_index > sent.ot_index
+        case "bad_authenticator_data":
+            return (problem.sign_count or 0) >= credential.sign_count
+        case _:
+            return False

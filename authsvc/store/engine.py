@@ -132,7 +132,7 @@ def _typed_errors() -> Iterator[None]:
         yield
     except (OperationalError, PoolTimeout) as error:
         raise StoreUnavailable("the database did not take the transaction") from error
-    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:  # from COMMIT itself: a full disk, say
+    except sqlite3.DatabaseError as error:  # from COMMIT itself: a full disk, say
         raise StoreUnavailable("the database could not write the transaction") from error
     except DatabaseError as error:
         # "file is not a database" and a corrupt file arrive as the plain class; a violated constraint has its

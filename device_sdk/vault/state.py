@@ -112,6 +112,20 @@ class DeviceState(NeverPickled):
                 return state.with_credential(replace(credential, key_share=self.next.key_share))
         return state
 
+    def settled(self, confirmation: Confirmation) -> DeviceState:
+        """The server is known to have processed this confirmation: promoted, if `next` is still the one it is of.
+
+        A later login may have promoted those shares already, and put its own in their place.
+        """
+        return self.promoted() if self._awaits(confirmation) else self
+
+    def dropped(self, confirmation: Confirmation) -> DeviceState:
+        """The server does not know this confirmation (row D6): without `next`, if it is still the one."""
+        return replace(self, next=None) if self._awaits(confirmation) else self
+
+    def _awaits(self, confirmation: Confirmation) -> bool:
+        return self.next is not None and self.next.confirmation == confirmation
+
     def encode(self) -> bytes:
         """Canonical CBOR, versioned."""
         values: dict[str, object] = {
