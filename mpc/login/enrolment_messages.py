@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
 from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
 from mpc.ot.base_ot import RECEIVER_MESSAGE_BYTES, SENDER_MESSAGE_BYTES
-from mpc.parameters import MAX_CODE_BITS, MAX_MODULUS_BITS, MAX_TEMPLATES, MIN_MODULUS_BITS, PROTOCOL_VERSION
+from mpc.parameters import (
+    MAX_CODE_BITS,
+    MAX_MODULUS_BITS,
+    MAX_TEMPLATES,
+    MIN_MODULUS_BITS,
+    PROTOCOL_VERSION,
+    PUBLIC_EXPONENT,
+)
 from mpc.primitives import codec
 
 PUBLIC_POINT_BYTES = 65
@@ -166,7 +173,7 @@ class AddCredential:
                 rp_id=fields.text("rp_id", at_most=MAX_RP_ID_BYTES),
                 algorithm=fields.integer("algorithm", one_of=ALGORITHMS),
                 modulus=fields.bytes("modulus", at_least=MIN_MODULUS_BITS // 8, at_most=MAX_MODULUS_BITS // 8),
-                exponent=fields.uint("exponent", at_most=2**32),
+                exponent=fields.integer("exponent", one_of=(PUBLIC_EXPONENT,)),
                 key_share=fields.bytes("key_share", at_most=MAX_MODULUS_BITS // 4),
             )
 

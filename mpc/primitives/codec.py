@@ -119,6 +119,14 @@ class Fields:
             self._fail(name, f"must be a list of at most {at_most} entries")
         return (Fields(value, f"{self._what}.{name}[{index}]") for index, value in enumerate(values))
 
+    def texts(self, name: str, *, at_most: int, length_at_most: int) -> tuple[str, ...]:
+        """A list of at most `at_most` texts, each of 1 to `length_at_most` UTF-8 bytes."""
+        values = self._take(name)
+        if type(values) is not list or len(values) > at_most:
+            self._fail(name, f"must be a list of at most {at_most} texts")
+        each = [Fields({name: value}, self._what) for value in values]
+        return tuple(fields.text(name, at_most=length_at_most) for fields in each)
+
     def remaining(self) -> dict[str, Any]:
         """All fields not taken yet, for a value that validates itself."""
         rest = {name: value for name, value in self._values.items() if name not in self._taken}

@@ -13,23 +13,24 @@ import hashlib
 
 def tagged_hash(label: str, *parts: bytes) -> bytes:
     """32 bytes that depend on the label, the number of parts and each part."""
-    return hashlib.sha256(_framed(label, parts)).digest()
+    return hashlib.sha256(framed(label, *parts)).digest()
 
 
 def tagged_hash_512(label: str, *parts: bytes) -> bytes:
     """The same framing under SHA-512; 64 bytes."""
-    return hashlib.sha512(_framed(label, parts)).digest()
+    return hashlib.sha512(framed(label, *parts)).digest()
 
 
 def tagged_stream(label: str, length_bytes: int, *parts: bytes) -> bytes:
     """`length_bytes` bytes of SHAKE-256 over the same framing."""
-    return hashlib.shake_256(_framed(label, parts)).digest(length_bytes)
+    return hashlib.shake_256(framed(label, *parts)).digest(length_bytes)
 
 
-def _framed(label: str, parts: tuple[bytes, ...]) -> bytes:
+def framed(label: str, *parts: bytes) -> bytes:
+    """The framing itself, for what is signed or bound rather than hashed."""
     name = label.encode("ascii")
-    framed = [len(name).to_bytes(1, "big"), name]
+    pieces = [len(name).to_bytes(1, "big"), name]
     for part in parts:
-        framed.append(len(part).to_bytes(4, "big"))
-        framed.append(part)
-    return b"".join(framed)
+        pieces.append(len(part).to_bytes(4, "big"))
+        pieces.append(part)
+    return b"".join(pieces)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 
-from mpc.parameters import MAX_MODULUS_BITS, MIN_MODULUS_BITS, PUBLIC_EXPONENT
+from mpc.parameters import MAX_EXPONENT, MAX_MODULUS_BITS, MIN_MODULUS_BITS, PUBLIC_EXPONENT
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """N (odd, 2,048 to 4,096 bits) and e = 65537. Raises ValueError otherwise."""
+    """N (odd, 2,048 to 4,096 bits) and e (odd, 3 to 2^31 − 1). Raises ValueError otherwise.
+
+    Keys made by Tandem have e = 65537; another e comes only with a key that a security team imported on purpose.
+    """
 
     modulus: int
     exponent: int = PUBLIC_EXPONENT
@@ -19,8 +23,8 @@ class PublicKey:
         size_fits = MIN_MODULUS_BITS <= self.modulus.bit_length() <= MAX_MODULUS_BITS
         if self.modulus < 0 or not size_fits or not self.modulus & 1:
             raise ValueError(f"the modulus must be odd with {MIN_MODULUS_BITS} to {MAX_MODULUS_BITS} bits")
-        if self.exponent != PUBLIC_EXPONENT:
-            raise ValueError(f"the public exponent must be {PUBLIC_EXPONENT}")
+        if not 3 <= self.exponent <= MAX_EXPONENT or not self.exponent & 1:
+            raise ValueError("the public exponent must be odd, from 3 to 2^31 − 1")
 
     @classmethod
     def from_bytes(cls, modulus: bytes, exponent: int) -> PublicKey:
@@ -46,3 +50,15 @@ class PublicKey:
     def digest(self) -> bytes:
         """SHA-256 of N, big-endian."""
         return hashlib.sha256(self.modulus_bytes).digest()
+
+    @property
+    def key_id(self) -> bytes:
+        """The JWK thumbprint with SHA-256 (RFC 7638): 32 bytes that name the key everywhere."""
+        exponent = self.exponent.to_bytes((self.exponent.bit_length() + 7) // 8, "big")
+        # RFC 7638 section 3.2: the required members in lexical order, no white space.
+        members = f'{{"e":"{_base64url(exponent)}","kty":"RSA","n":"{_base64url(self.modulus_bytes)}"}}'
+        return hashlib.sha256(members.encode("ascii")).digest()
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
