@@ -40,11 +40,22 @@ PROBLEMS: dict[str, Problem] = {
     "rp_not_allowed": Problem(
         403, "Relying party not allowed", "This server serves no credentials for that relying party."
     ),
+    "provisioning_required": Problem(
+        403,
+        "Provisioned key required",
+        "This relying party takes only keys that its security team has provisioned. Ask for one.",
+    ),
     # One refusal for quarantined, revoked and disabled: the difference is the operator's business.
     "not_active": Problem(403, "Enrolment not active", "This enrolment cannot be used now. Its operator can say why."),
     "quarantined": Problem(403, "Enrolment not active", "This enrolment cannot be used now. Its operator can say why."),
     "credential_not_usable": Problem(
         403, "Credential not usable", "The credential is unknown here, or may not be used."
+    ),
+    # One refusal for unknown, revoked, expired, another enrolment's, in use, and a proof that does not fit.
+    "provisioned_key_not_usable": Problem(
+        404,
+        "Provisioned key not usable",
+        "No provisioned key with this id is waiting for this enrolment and this half.",
     ),
     "not_found": Problem(404, "Not found", "There is nothing at this address."),
     "method_not_allowed": Problem(405, "Method not allowed", "This address does not answer that HTTP method."),

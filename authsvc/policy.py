@@ -53,3 +53,7 @@ class Policy:
     profiles: Mapping[str, Profile]
     allowed_rp_ids: frozenset[str]
     limits: Limits
+    ceremony_keys: frozenset[str] = frozenset()
+    """Fingerprints of ceremony keys whose manifests are imported without asking."""
+    provisioned_only_rp_ids: frozenset[str] = frozenset()
+    """Relying parties for which a device may not make a key of its own."""

@@ -1,5 +1,5 @@
-"""Secret columns at rest: AES-256-GCM under a key of each enrolment, derived from the key-encryption key
-(KEK).
+"""Secret columns at rest: AES-256-GCM under a key of each owner (an enrolment, or a recipient of this server's),
+derived from the key-encryption key (KEK).
 
 | bytes | content |
 |---|---|

@@ -35,6 +35,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from mpc.login.profile import Profile
+from mpc.provisioning.signed_document import normal_fingerprint
 
 from .policy import Limits, Policy
 from .sealing import KEK_BYTES
@@ -119,6 +120,8 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = None
     profiles: dict[str, ProfileSettings] = Field(default_factory=_default_profiles, min_length=1)
     allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
+    provisioned_only_rp_ids: list[str] = []
+    ceremony_keys: list[str] = []
     limits: LimitSettings = LimitSettings()
     host: str = "127.0.0.1"
     port: int = Field(default=8443, ge=0, le=65535)
@@ -144,6 +147,11 @@ class Settings(BaseSettings):
                 )
         return values
 
+    @field_validator("ceremony_keys")
+    @classmethod
+    def _fingerprints(cls, values: list[str]) -> list[str]:
+        return [normal_fingerprint(value) for value in values]
+
     @field_validator("admin_token")
     @classmethod
     def _long_token(cls, value: SecretStr | None) -> SecretStr | None:
@@ -162,6 +170,9 @@ class Settings(BaseSettings):
                 raise ValueError(f"set {one} or {other}, not both")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file belong together")
+        if not set(self.provisioned_only_rp_ids) <= set(self.allowed_rp_ids):
+            # A misspelt name would leave the relying party that was meant open to keys of the devices' own.
+            raise ValueError("provisioned_only_rp_ids: each must also be in allowed_rp_ids")
         if self.database_url is not None:
             try:
                 backend = make_url(self.database_url).get_backend_name()
@@ -213,6 +224,8 @@ class Settings(BaseSettings):
             },
             allowed_rp_ids=frozenset(self.allowed_rp_ids),
             limits=Limits(**self.limits.model_dump()),
+            ceremony_keys=frozenset(self.ceremony_keys),
+            provisioned_only_rp_ids=frozenset(self.provisioned_only_rp_ids),
         )
 
     def load_kek(self) -> bytes:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from pathlib import Path
 from typing import Any
 
 from device_sdk.ceremony_report import CeremonyReport
 from device_sdk.device import Capture, ChooseAccount, CredentialInfo, Device, Options
+from device_sdk.provisioning import ProvisionedKeyInfo
+from mpc.primitives.hpke import HpkeSuite
+from mpc.provisioning.recipient import Recipient
 
 
 class AsyncDevice:
@@ -46,6 +50,21 @@ class AsyncDevice:
 
     def credentials(self) -> list[CredentialInfo]:
         return self._device.credentials()
+
+    def provisioned(self) -> list[ProvisionedKeyInfo]:
+        return self._device.provisioned()
+
+    async def recipient(
+        self, *, suite: HpkeSuite | str | None = None, name: str | None = None, renew: bool = False
+    ) -> Recipient:
+        """`Device.recipient`. In a thread, since it may write the vault."""
+        return await asyncio.to_thread(self._device.recipient, suite=suite, name=name, renew=renew)
+
+    async def export_recipient_key(self, passphrase: str) -> bytes:
+        return await asyncio.to_thread(self._device.export_recipient_key, passphrase)
+
+    async def import_share(self, source: str | Path | bytes) -> ProvisionedKeyInfo:
+        return await asyncio.to_thread(self._device.import_share, source)
 
     @property
     def last_ceremony(self) -> CeremonyReport | None:

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from device_sdk.authenticator.accounts import check_not_excluded, replaced_credentials, select_credential
-from device_sdk.authenticator.attestation import none_attestation, packed_self_attestation
+from device_sdk.authenticator.accounts import select_credential
 from device_sdk.authenticator.client_data import Ceremony, ClientData, build_client_data
-from device_sdk.authenticator.options import (
-    AttestationForm,
-    CreationOptions,
-    parse_creation_options,
-    parse_request_options,
-)
+from device_sdk.authenticator.options import parse_creation_options, parse_request_options
 from device_sdk.authenticator.origin import parse_origin, relying_party_id
-from device_sdk.authenticator.responses import authentication_response, registration_response
+from device_sdk.authenticator.responses import authentication_response
 from device_sdk.biometrics import BinaryCode, Encoder
+from device_sdk.ceremony import RunningCeremony
 from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.enrolment import check_encoder, default_encoder
 from device_sdk.enrolment import enrol as enrol_with_server
-from device_sdk.errors import TandemError
-from device_sdk.joint_login import JointLogin, Signed, sign_jointly
-from device_sdk.key_generation import MODULUS_BITS, generate_split_key
+from device_sdk.key_generation import MODULUS_BITS
+from device_sdk.provisioning import (
+    ProvisionedKeyInfo,
+    export_recipient_key,
+    import_share,
+    provisioned_info,
+    recipient,
+)
 from device_sdk.recovery import finish_outstanding, recover
+from device_sdk.registration import register
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
 from device_sdk.transport import HttpTransport, RequestKey, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.keys import VaultKey, default_vault_key
-from device_sdk.vault.state import Credential, DeviceState
-from mpc.login.authenticator_data import assertion_data, cose_rsa_key, registration_data
-from mpc.login.enrolment_messages import AddCredential, RevokeCredential
+from device_sdk.vault.state import Credential
+from mpc.login.enrolment_messages import RevokeCredential
+from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import Rng, SystemRng
-from mpc.threshold_rsa.encodings import Algorithm
-from mpc.threshold_rsa.shares import KeyShare
+from mpc.provisioning.recipient import Recipient
 
-_CREDENTIAL_ID_BYTES = 32
 _CLOSING_TIMEOUT_S = 2.0
 
 Options = dict[str, Any] | str | bytes
@@ -87,13 +86,25 @@ class Device:
     or call `close`.
     """
 
-    def __init__(self, store: StateStore, transport: Transport, encoder: Encoder, *, rng: Rng | None = None) -> None:
-        """Apps call `enrol` or `open`. This is for those who bring their own transport or vault."""
+    def __init__(
+        self,
+        store: StateStore,
+        transport: Transport,
+        encoder: Encoder,
+        *,
+        rng: Rng | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Apps call `enrol` or `open`. This is for those who bring their own transport or vault.
+
+        clock: Unix seconds; judges whether a provisioned key has expired.
+        """
         check_encoder(encoder, store.state.profile)
         self._store = store
         self._transport = transport
         self._encoder = encoder
         self._rng = rng or SystemRng()
+        self._clock = clock
         self._api = ServerApi(transport)
         self._confirmer = Confirmer(store, self._api)
         self._last: CeremonyReport | None = None
@@ -176,9 +187,11 @@ class Device:
     def create(self, options: Options, origin: str, capture: Capture, *, modulus_bits: int = 2048) -> dict[str, Any]:
         """Make a passkey: PublicKeyCredentialCreationOptionsJSON in, RegistrationResponseJSON out.
 
+        If a provisioned key waits for the relying party, the oldest is taken, and `modulus_bits` counts for nothing.
         Runs the full joint login, so a registration proves the match and the split key. Raises NotSupported (no
         RSA algorithm on the list), Security (origin and rp id do not fit), InvalidState (an excluded credential is
-        here; told only after the match), NoMatch and the other faults of `get`.
+        here; told only after the match), ShareExpired, ProvisionedKeyRefused, ProvisioningRequired, NoMatch and the
+        other faults of `get`. After any of them a provisioned key waits for the next try.
         """
         wanted = parse_creation_options(options)
         site = parse_origin(origin)
@@ -188,33 +201,10 @@ class Device:
         deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("create")
         probe = self._captured(capture, report)
         client_data = build_client_data(Ceremony.CREATE, wanted.challenge, site)
-        with self._ceremony(report):
-            self._refuse_excluded(wanted, rp_id, client_data, probe, deadline, report)
-            with report.step("device: generate and split key"):
-                own, server_share = generate_split_key(self._rng, modulus_bits)
-            credential = self._provisional(wanted, rp_id, own)
-            replaced = _replaced_by(self._store.state, credential)
-            with report.step("server: store its share"):
-                self._add_credential(credential, server_share, deadline, report)
-            try:
-                signed = self._sign(
-                    JointLogin(
-                        kind="create",
-                        credential_id=credential.credential_id,
-                        client_data=client_data,
-                        authenticator_data=_registration_data,
-                        probe=probe,
-                        on_match=lambda state: _activated(state, credential),
-                    ),
-                    deadline,
-                    report,
-                )
-            except TandemError:
-                # No signature, no passkey. The server forgets a provisional one by itself.
-                self._store.change(lambda state: state.without_credentials([credential.credential_id]))
-                raise
-        self._revoke_at_server(replaced)
-        return _registration(wanted, credential, client_data, signed)
+        with self._ceremony(deadline, report, client_data, probe) as ceremony:
+            registered = register(ceremony, wanted, rp_id, modulus_bits=modulus_bits, now=self._clock())
+        self._revoke_at_server(registered.replaced)
+        return registered.response(wanted, client_data)
 
     def get(
         self, options: Options, origin: str, capture: Capture, *, choose_account: ChooseAccount | None = None
@@ -234,8 +224,8 @@ class Device:
         deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("get")
         probe = self._captured(capture, report)
         client_data = build_client_data(Ceremony.GET, wanted.challenge, site)
-        with self._ceremony(report):
-            signed = self._assert(credential, client_data, probe, deadline, report)
+        with self._ceremony(deadline, report, client_data, probe) as ceremony:
+            signed = ceremony.assertion(credential)
         return authentication_response(
             credential_id=credential.credential_id,
             client_data=client_data,
@@ -248,25 +238,51 @@ class Device:
         """The passkeys on this device, oldest first. Nothing secret."""
         return [_info(credential) for credential in self._store.state.credentials if not credential.provisional]
 
-    def _revoke_at_server(self, credential_ids: Sequence[bytes]) -> None:
-        """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""
-        for credential_id in credential_ids:
-            # The new passkey is there already: nothing may come between it and the relying party.
-            with contextlib.suppress(Exception):
-                self._revoke(credential_id)
+    def provisioned(self) -> list[ProvisionedKeyInfo]:
+        """The dealt keys that wait for their registration, oldest import first. Nothing secret."""
+        return [provisioned_info(key) for key in self._store.state.provisioned]
 
-    def _revoke(self, credential_id: bytes) -> None:
-        state = self._store.state
-        self._api.revoke_credential(
-            RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
-        )
+    def recipient(
+        self, *, suite: HpkeSuite | str | None = None, name: str | None = None, renew: bool = False
+    ) -> Recipient:
+        """What dealers seal this device's halves to: hand out `document`, read `fingerprint` to them. No network.
+
+        Made once, and the same from then on. suite: "x25519" (unless told otherwise) or "mlkem768-x25519". name: up
+        to 100 bytes of printable text for the people who deal. renew: make another one; the private key of the old
+        one is gone then, and shares sealed to it must be rewrapped. Raises ValueError for a suite or name that is
+        not that of the recipient already made, or that cannot be.
+        """
+        return recipient(self._store, suite=suite, name=name, renew=renew, now=int(self._clock()))
+
+    def export_recipient_key(self, passphrase: str) -> bytes:
+        """The recipient with its private key, under a passphrase of 12 or more characters, for `tandem-keys rewrap`.
+
+        Whoever has it and the passphrase can open the halves sealed to this device. Raises NoRecipient, ValueError.
+        """
+        return export_recipient_key(self._store, self._rng, passphrase)
+
+    def import_share(self, source: str | Path | bytes) -> ProvisionedKeyInfo:
+        """Take in this device's half of a dealt key: a file's name or its content.
+
+        It is stored once the server has seen that the halves fit; `create` then takes it. Importing one again that
+        waits or is in use changes nothing. Raises NoRecipient, ShareRefused (see its `reason`), ShareExpired,
+        ServerHalfMissing, RelyingPartyNotAllowed, NotActive, TransportError and ServerMisbehaved; nothing is stored
+        then.
+        """
+        with self._store.in_flight:
+            finish_outstanding(self._store, self._api)
+            return import_share(self._store, self._api, source, now=self._clock())
 
     def delete(self, credential_id: bytes) -> None:
-        """Give up a passkey: the server erases its share first, then this device its own. KeyError if unknown."""
+        """Give up a passkey, or a provisioned key that waits: the server erases its share first, then this device.
+
+        KeyError if unknown. A provisioned key that was given up cannot be imported again.
+        """
         with self._store.in_flight:
-            self._store.state.credential(credential_id)
+            if self._store.state.provisioned_key(credential_id) is None:
+                self._store.state.credential(credential_id)
             self._revoke(credential_id)
-            self._store.change(lambda now: now.without_credentials([credential_id]))
+            self._store.change(lambda now: now.without_credentials([credential_id]).without_provisioned(credential_id))
 
     def recover(self, code: str) -> None:
         """Return to service after a quarantine, with the operator's code: new request key, new base OTs.
@@ -319,12 +335,16 @@ class Device:
         return f"Device(enrolment {self.enrolment_id.hex()}, {len(self.credentials())} passkeys)"
 
     @contextlib.contextmanager
-    def _ceremony(self, report: ReportBuilder) -> Any:
+    def _ceremony(
+        self, deadline: Deadline, report: ReportBuilder, client_data: ClientData, probe: BinaryCode
+    ) -> Iterator[RunningCeremony]:
         """One ceremony at a time; afterwards the report is kept."""
         try:
             with self._store.in_flight:
                 finish_outstanding(self._store, self._api)
-                yield
+                yield RunningCeremony(
+                    self._rng, self._store, self._api, self._confirmer, deadline, report, client_data, probe
+                )
         finally:
             self._last = report.finish()
 
@@ -332,124 +352,18 @@ class Device:
         with report.step("device: capture and encode"):
             return self._encoder.encode(capture() if callable(capture) else capture)
 
-    def _assert(
-        self,
-        credential: Credential,
-        client_data: ClientData,
-        probe: BinaryCode,
-        deadline: Deadline,
-        report: ReportBuilder,
-    ) -> Signed:
-        wanted = JointLogin(
-            kind="get",
-            credential_id=credential.credential_id,
-            client_data=client_data,
-            authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
-            probe=probe,
-        )
-        return self._sign(wanted, deadline, report)
+    def _revoke_at_server(self, credential_ids: Sequence[bytes]) -> None:
+        """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""
+        for credential_id in credential_ids:
+            # The new passkey is there already: nothing may come between it and the relying party.
+            with contextlib.suppress(Exception):
+                self._revoke(credential_id)
 
-    def _sign(self, wanted: JointLogin, deadline: Deadline, report: ReportBuilder) -> Signed:
-        """A joint login; only where it signed does its confirmation go out, after anything else there is silence."""
-        signed = sign_jointly(self._rng, self._store, self._api, wanted, deadline, report)
-        self._confirmer.start()
-        return signed
-
-    def _refuse_excluded(
-        self,
-        wanted: CreationOptions,
-        rp_id: str,
-        client_data: ClientData,
-        probe: BinaryCode,
-        deadline: Deadline,
-        report: ReportBuilder,
-    ) -> None:
-        """Raise InvalidState if a passkey here is excluded, once the user is verified by a match with it.
-
-        The signature of that match is dropped: its client data are those of a registration, so nothing it could
-        be used for would accept it.
-        """
-        active = [c for c in self._store.state.credentials if not c.provisional]
-        excluded = [c for c in active if c.rp_id == rp_id and c.credential_id in wanted.excluded_ids]
-        if excluded:
-            self._assert(excluded[0], client_data, probe, deadline, report)
-            check_not_excluded(active, rp_id, wanted.excluded_ids)
-
-    def _provisional(self, wanted: CreationOptions, rp_id: str, own: KeyShare) -> Credential:
-        credential = Credential(
-            credential_id=self._rng.bytes(_CREDENTIAL_ID_BYTES),
-            rp_id=rp_id,
-            user_handle=wanted.user_id,
-            user_name=wanted.user_name,
-            user_display_name=wanted.user_display_name,
-            algorithm=Algorithm(wanted.algorithm),
-            key_share=own,
-            sign_count=0,
-            discoverable=wanted.discoverable,
-            provisional=True,
-            created_at=int(time.time()),
-        )
-        abandoned = [c.credential_id for c in self._store.state.credentials if c.provisional]
-        self._store.change(lambda state: state.without_credentials(abandoned).with_credential(credential))
-        return credential
-
-    def _add_credential(
-        self, credential: Credential, server_share: KeyShare, deadline: Deadline, report: ReportBuilder
-    ) -> None:
+    def _revoke(self, credential_id: bytes) -> None:
         state = self._store.state
-        key = server_share.key
-        message = AddCredential(
-            enrolment_id=state.enrolment_id,
-            credential_id=credential.credential_id,
-            rp_id=credential.rp_id,
-            algorithm=int(credential.algorithm),
-            modulus=key.modulus_bytes,
-            exponent=key.exponent,
-            key_share=server_share.to_bytes(),
+        self._api.revoke_credential(
+            RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
         )
-        self._api.add_credential(message, RequestKey.from_scalar(state.request_key), deadline, report)
-
-
-def _registration_data(credential: Credential) -> bytes:
-    key = credential.key_share.key
-    cose_key = cose_rsa_key(int(credential.algorithm), key.modulus, key.exponent)
-    return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key)
-
-
-def _activated(state: DeviceState, credential: Credential) -> DeviceState:
-    """The new passkey counts, and takes the place of the discoverable one of the same account."""
-    current = state.credential(credential.credential_id)
-    kept = state.without_credentials(_replaced_by(state, credential))
-    return kept.with_credential(replace(current, provisional=False))
-
-
-def _replaced_by(state: DeviceState, credential: Credential) -> list[bytes]:
-    """Ids of the passkeys that a new one takes the place of."""
-    others = [c for c in state.credentials if not c.provisional]
-    replaced = replaced_credentials(
-        others, credential.rp_id, credential.user_handle, discoverable=credential.discoverable
-    )
-    return [c.credential_id for c in replaced]
-
-
-def _registration(
-    wanted: CreationOptions, credential: Credential, client_data: ClientData, signed: Signed
-) -> dict[str, Any]:
-    algorithm, key = int(credential.algorithm), credential.key_share.key
-    if wanted.attestation is AttestationForm.PACKED_SELF:
-        attestation = packed_self_attestation(signed.authenticator_data, algorithm, signed.signature)
-    else:
-        attestation = none_attestation(signed.authenticator_data)
-    return registration_response(
-        credential_id=credential.credential_id,
-        client_data=client_data,
-        authenticator_data=signed.authenticator_data,
-        attestation_object=attestation,
-        algorithm=algorithm,
-        modulus=key.modulus,
-        exponent=key.exponent,
-        discoverable=wanted.discoverable if wanted.cred_props else None,
-    )
 
 
 def _info(credential: Credential) -> CredentialInfo:

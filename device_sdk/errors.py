@@ -55,7 +55,7 @@ class LockedOut(TandemError):
     advice = Advice.ASK_USER
 
     def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"too many failures in a row; wait {retry_after_s:.0f} s before the next capture")
+        super().__init__(f"too many failures in a row; wait {retry_after_s:.0f} s before the next try")
         self.retry_after_s = retry_after_s
 
 
@@ -141,6 +141,80 @@ class ServerRefused(TandemError):
         # The word comes from the network; anything that is not a plain word is not repeated.
         self.code = code if _WORD.fullmatch(code) else "refused"
         super().__init__(f"the server refused the request ({self.code}); report the code to its operator")
+
+
+# ---- keys that were dealt elsewhere ---------------------------------------------------------------
+
+
+class NoRecipient(TandemError):
+    """No share can be sealed to this device yet / make a recipient and have the keys dealt to it."""
+
+    code = "no_recipient"
+    message = "this device has made no recipient; call recipient() and have the keys dealt to what it gives"
+
+
+class ShareRefused(TandemError):
+    """The share file was refused, nothing was stored / see `reason`, and get the right file.
+
+    `reason` is a stable word: not_a_share, unknown_version, truncated, altered, other_role, other_key,
+    other_recipient, bad_rp_id, unreadable (no such file, or none that can be read) or vault_full.
+    """
+
+    code = "share_refused"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason if reason in _SHARE_REASONS else "altered"
+        super().__init__(_SHARE_REASONS[self.reason])
+
+
+_SHARE_REASONS = {
+    "not_a_share": "this is no share file; give the file that the ceremony made for this device",
+    "unknown_version": "the share file has a version that this release does not know; update the app",
+    "truncated": "the share file is cut short; copy it again",
+    "altered": "the share file was altered or damaged; copy it again, and if that does not help report it",
+    "other_role": "the share file holds the server's half; give the one in the ceremony's device folder",
+    "other_key": "the share file holds another key than it says; report it to whoever dealt it",
+    "other_recipient": (
+        "the share file is sealed to another recipient; give the one for this device, or have it rewrapped"
+    ),
+    "bad_rp_id": "the share file names a relying party that cannot exist; report it to whoever dealt it",
+    "unreadable": "the share file cannot be read; check its name and permissions",
+    "vault_full": "this vault holds as many waiting keys as it can; delete some and import again",
+}
+
+
+class ShareExpired(TandemError):
+    """The provisioned key may not be used any more / get a new one, or delete it with `Device.delete`."""
+
+    code = "share_expired"
+    message = "the provisioned key has expired; have a new one dealt, or delete this one to register without it"
+
+
+class ServerHalfMissing(TandemError):
+    """The server does not have the other half of this key, nothing was stored / have it imported, import again."""
+
+    code = "server_half_missing"
+    message = (
+        "the server does not hold the matching half for this device, nothing was stored; ask its operator to import "
+        "the ceremony, then import the share again"
+    )
+
+
+class ProvisionedKeyRefused(TandemError):
+    """The server does not let this provisioned key be used / ask the operator, delete it, get a new one."""
+
+    code = "provisioned_key_refused"
+    message = (
+        "the server does not accept this provisioned key: it was revoked, has expired or went to another device; ask "
+        "the operator for a new one, and delete this one"
+    )
+
+
+class ProvisioningRequired(TandemError):
+    """This relying party takes only keys that were dealt / import this device's share first, then call again."""
+
+    code = "provisioning_required"
+    message = "this relying party takes only provisioned keys; import the share for this device, then register again"
 
 
 # ---- the way to the server -----------------------------------------------------------------------

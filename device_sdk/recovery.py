@@ -115,14 +115,8 @@ def _finish(store: StateStore, api: ServerApi) -> None:
 
 def _recovered(now: DeviceState, pending: PendingRecovery, accepted: Accepted) -> DeviceState:
     # A copy may have used indices and counters beyond ours; with the new base OT no stream can repeat.
-    counts = dict(accepted.sign_counts)
-    credentials = tuple(
-        replace(credential, sign_count=max(credential.sign_count, counts.get(credential.credential_id, 0)))
-        for credential in now.credentials
-    )
     return replace(
-        now,
-        credentials=credentials,
+        now.with_sign_counts(dict(accepted.sign_counts)),
         request_key=pending.request_key,
         base_ot_id=pending.base_ot_id,
         base_keys=pending.base_keys,

@@ -14,8 +14,11 @@ from device_sdk.errors import (
     LockedOut,
     NotActive,
     NotAllowed,
+    ProvisionedKeyRefused,
+    ProvisioningRequired,
     Quarantined,
     RelyingPartyNotAllowed,
+    ServerHalfMissing,
     ServerMisbehaved,
     ServerRefused,
     ServerUnavailable,
@@ -34,6 +37,7 @@ from mpc.login.enrolment_messages import (
 )
 from mpc.login.messages import Acknowledgement, Message3
 from mpc.login.profile import Profile
+from mpc.login.provisioned_messages import AdoptKey, PairShares
 
 _T = TypeVar("_T")
 _SMALL_ANSWER_BYTES = 4096
@@ -89,6 +93,22 @@ class ServerApi:
     ) -> Accepted:
         identity = signing_key_id(enrolment_id=message.enrolment_id)
         body = self._post("/v1/credentials", message.encode(), key, identity, deadline=deadline, report=report)
+        return _decoded(Accepted.decode, body)
+
+    def pair_shares(self, message: PairShares, key: RequestKey) -> Accepted:
+        """Raises ServerHalfMissing if the server does not know the key, or its half does not fit."""
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        try:
+            body = self._send("/v1/credentials/pair", message.encode(), key, identity)
+        except ServerProblem as problem:
+            if problem.problem.code == "provisioned_key_not_usable":
+                raise ServerHalfMissing from None
+            raise_as_fault(problem)
+        return _decoded(Accepted.decode, body)
+
+    def adopt_key(self, message: AdoptKey, key: RequestKey, deadline: Deadline, report: ReportBuilder) -> Accepted:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/credentials/adopt", message.encode(), key, identity, deadline=deadline, report=report)
         return _decoded(Accepted.decode, body)
 
     def revoke_credential(self, message: RevokeCredential, key: RequestKey) -> Accepted:
@@ -187,6 +207,10 @@ def raise_as_fault(refusal: ServerProblem) -> NoReturn:
             raise EnrolmentRefused from None
         case "rp_not_allowed":
             raise RelyingPartyNotAllowed from None
+        case "provisioned_key_not_usable":
+            raise ProvisionedKeyRefused from None
+        case "provisioning_required":
+            raise ProvisioningRequired from None
         case "unavailable" | "internal":
             raise ServerUnavailable from None
         case code:

@@ -1,5 +1,5 @@
-"""Offline provisioning of split keys by security teams.
+"""Offline provisioning of split keys by security teams: the dealer's command `tandem-keys`.
 
-This release has no dealer: each device makes and splits its own keys (`device_sdk.key_generation`). The room is
-here because the import contracts name it.
+Nothing here talks to a network. What leaves this room is a ceremony's folder, whose formats are in `mpc.provisioning`
+and `mpc.threshold_rsa.share_package`.
 """

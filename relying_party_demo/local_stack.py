@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -65,17 +66,7 @@ class AuthServer:
 
     def operator(self, *arguments: str) -> str:
         """What an operator types on the server's machine: `authsvc …`. Its output. Raises StackError."""
-        done = subprocess.run(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "authsvc", *arguments],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode:
-            raise StackError(f"authsvc {arguments[0]} failed:\n{done.stderr[-2000:]}")
-        return done.stdout.strip()
+        return run_command("authsvc", *arguments, environment=self._environment)
 
     def template_share(self, enrolment_id: bytes) -> bytes:
         """The server's half of a template, for the page that shows that it is noise."""
@@ -122,6 +113,21 @@ class RelyingPartyServer:
         """Until somebody stops it."""
         while self._thread.is_alive():
             self._thread.join(0.5)
+
+
+def run_command(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run one of our commands as its user would; its output. Raises StackError with its last words."""
+    done = subprocess.run(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", module, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise StackError(f"{module} {arguments[0]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout.strip()
 
 
 def free_port(wanted: int = 0) -> socket.socket:

@@ -93,6 +93,20 @@ class SimulatedPhone:
         """base64url without padding, as operators and relying parties write it."""
         return bytes_to_base64url(self._device.credentials()[-1].credential_id)
 
+    def recipient(self, file: Path) -> str:
+        """Write the file that a dealer seals this phone's halves to; its fingerprint, to be read out."""
+        recipient = self._device.recipient()
+        file.write_bytes(recipient.document)
+        return recipient.fingerprint
+
+    def import_share(self, file: Path) -> str:
+        """Take this phone's half of a dealt key: empty if it is in the vault now, else the code of the refusal."""
+        try:
+            self._device.import_share(file)
+        except TandemError as error:
+            return error.code
+        return ""
+
     def recover(self, code: str) -> str | None:
         """Return to service with the operator's code: None, or the sentence that says why not."""
         try:

@@ -126,4 +126,6 @@ def credential_document(row: CredentialRow) -> dict[str, Any]:
         "status": row.status,
         "sign_count": row.sign_count,
         "created_at": row.created_at,
+        "ceremony_id": None if row.ceremony_id is None else row.ceremony_id.hex(),
+        "not_after": row.not_after,
     }

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mpc.login.messages import message_1_max_bytes
 
 from ..errors import Refused
-from ..services import confirmation, credentials, enrolment, login, recovery
+from ..services import confirmation, credentials, enrolment, login, provisioned_keys, recovery
 from ..services.context import ServiceContext, SignedRequest
 from .problems import internal_error, problem_response, response_to
 
@@ -49,6 +49,8 @@ def protocol_endpoints(ctx: ServiceContext) -> Sequence[Endpoint]:
         Endpoint("/v1/enrolments/finish", enrolment.finish, _BASE_OT),
         Endpoint("/v1/credentials", credentials.add, _SMALL),
         Endpoint("/v1/credentials/revoke", credentials.revoke, _SMALL),
+        Endpoint("/v1/credentials/pair", provisioned_keys.pair, _SMALL),
+        Endpoint("/v1/credentials/adopt", provisioned_keys.adopt, _SMALL),
         Endpoint("/v1/logins", login.login, largest_login),
         Endpoint("/v1/confirmations", confirmation.confirm, _SMALL),
         Endpoint("/v1/recoveries", recovery.start, _SMALL),

@@ -10,6 +10,7 @@ from mpc.primitives.rng import Rng
 from ..policy import Policy
 from ..sealing import Sealer
 from ..store.engine import Store
+from .wrong_proofs import WrongProofs
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class ServiceContext:
     rng: Rng
     clock: Callable[[], float]
     """Unix time in seconds."""
+    wrong_proofs: WrongProofs = field(default_factory=WrongProofs)
+    """How many wrong pairing proofs each enrolment may still send."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from mpc.threshold_rsa.public_key import PublicKey
 from mpc.threshold_rsa.shares import KeyShare
 
 from ..errors import Refused
-from ..policy import DAY_S
+from ..policy import DAY_S, Policy
 from ..store.credentials import (
     CredentialRow,
     count_credentials,
@@ -29,8 +29,9 @@ from .secrets_at_rest import seal_key_share
 def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """Store the share. Repeating it after a lost answer changes nothing and is answered alike.
 
-    Raises Refused: "unauthenticated", "not_active", "rp_not_allowed", "credential_conflict" (the id is taken, or
-    the enrolment holds as many as the policy allows); DecodeError for a key or share that is not acceptable.
+    Raises Refused: "unauthenticated", "not_active", "rp_not_allowed", "provisioning_required", "credential_conflict"
+    (the id is taken, or the enrolment holds as many as the policy allows); DecodeError for a key or share that is not
+    acceptable.
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
@@ -38,6 +39,7 @@ def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
     require_same_enrolment(enrolment, message.enrolment_id)
     if message.rp_id not in ctx.policy.allowed_rp_ids:
         raise Refused("rp_not_allowed")
+    require_allowed_origin(ctx.policy, message.rp_id, ceremony_id=None)
     try:
         key = PublicKey.from_bytes(message.modulus, message.exponent)
     except ValueError as error:
@@ -91,7 +93,7 @@ def revoke(ctx: ServiceContext, request: SignedRequest) -> bytes:
         existing = load_credential(conn, message.credential_id)
         if existing is not None and existing.enrolment_id == enrolment.id and existing.status != "revoked":
             answered = any(row.credential_id == existing.id for row in pending_logins(conn, enrolment.id))
-            if existing.status == "provisional" and not answered:
+            if existing.status == "provisional" and not answered and existing.ceremony_id is None:
                 delete_credential(conn, existing.id)  # no confirmed signature: there is nothing to remember
             else:
                 revoke_credential(conn, existing.id)
@@ -99,10 +101,17 @@ def revoke(ctx: ServiceContext, request: SignedRequest) -> bytes:
     return Accepted(enrolment.epoch, enrolment.last_index).encode()
 
 
+def require_allowed_origin(policy: Policy, rp_id: str, ceremony_id: bytes | None) -> None:
+    """Whether a new key for this relying party may come from where it comes. Refused("provisioning_required")."""
+    if ceremony_id is None and rp_id in policy.provisioned_only_rp_ids:
+        raise Refused("provisioning_required")
+
+
 def _is_same(existing: CredentialRow, message: AddCredential) -> bool:
     return (
         existing.enrolment_id == message.enrolment_id
         and existing.status == "provisional"
+        and existing.ceremony_id is None
         and existing.modulus == message.modulus
         and existing.rp_id == message.rp_id
         and existing.algorithm == message.algorithm

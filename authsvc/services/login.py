@@ -31,6 +31,7 @@ from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.logins import LoginRow, LoginState, insert_login
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
+from .credentials import require_allowed_origin
 from .frame import authenticated_enrolment, require_same_enrolment
 from .limits import check_budgets, check_delay
 from .quarantine import QuarantineReason, quarantine
@@ -192,10 +193,12 @@ def _check_admissible(
     if budgets:
         check_budgets(conn, ctx.policy.limits, enrolment, profile.templates, ctx.clock())
     wanted = "active" if statement.kind == "get" else "provisional"
-    if credential.enrolment_id != enrolment.id or credential.status != wanted:
+    if credential.enrolment_id != enrolment.id or credential.status != wanted or credential.has_expired(ctx.clock()):
         raise Refused("credential_not_usable")
     if credential.rp_id not in ctx.policy.allowed_rp_ids:
         raise Refused("rp_not_allowed")
+    if credential.status == "provisional":
+        require_allowed_origin(ctx.policy, credential.rp_id, credential.ceremony_id)
     if statement.ot_index <= enrolment.last_index:
         raise Refused("stale_index", last_index=enrolment.last_index)
     if statement.ot_index > enrolment.last_index + MAX_INDEX_JUMP:
@@ -238,6 +241,8 @@ def _same_basis(snapshot: Snapshot, enrolment: EnrolmentRow, credential: Credent
         and _same_base_ot(snapshot, enrolment)
         and snapshot.enrolment.sealed_template == enrolment.sealed_template
         and snapshot.credential.sealed_share == credential.sealed_share
+        # A provisioned key may be adopted again with another one.
+        and snapshot.credential.algorithm == credential.algorithm
     )
 
 

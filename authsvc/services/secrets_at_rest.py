@@ -7,6 +7,7 @@
 | sealed_template | t2 ‖ m2 | the epoch |
 | sealed_share | d2 | the credential |
 | sealed_rho | session id ‖ ρ | index and epoch of the login |
+| sealed_key | a recipient's private key | the recipient |
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import ReceiverState
 from mpc.ot.keys import SenderBaseKeys
+from mpc.primitives.hpke import HpkePrivateKey, HpkeSuite
 from mpc.threshold_rsa.public_key import PublicKey
 from mpc.threshold_rsa.shares import KeyShare
 
@@ -23,6 +25,7 @@ from ..sealing import Sealer
 from ..store.credentials import CredentialRow
 from ..store.enrolments import EnrolmentRow
 from ..store.logins import LoginRow
+from ..store.recipients import RecipientRow
 
 _SESSION_ID_BYTES = 32
 
@@ -64,6 +67,14 @@ def open_key_share(sealer: Sealer, row: CredentialRow) -> KeyShare:
     if share.value < 0:
         raise DecodeError("sealed_share", "the server's share is the positive one")
     return share
+
+
+def seal_recipient_key(sealer: Sealer, recipient_id: bytes, key: HpkePrivateKey) -> bytes:
+    return sealer.seal(recipient_id, "sealed_key", recipient_id, key.raw)
+
+
+def open_recipient_key(sealer: Sealer, row: RecipientRow) -> HpkePrivateKey:
+    return HpkePrivateKey(HpkeSuite(row.suite), sealer.open(row.id, "sealed_key", row.id, row.sealed_key))
 
 
 def seal_refresh(sealer: Sealer, enrolment_id: bytes, ot_index: int, epoch: int, sid: bytes, rho: bytes) -> bytes:

@@ -144,8 +144,10 @@ def _typed_errors() -> Iterator[None]:
 
 def _make_private(path: Path) -> None:
     """A new database file is its owner's alone; SQLite gives its log the same permissions. Others are left as is."""
+    # O_EXCL: closing a file drops all of this process's POSIX locks on it. If it exists, another connection of ours may
+    # hold SQLite's, and without them another process deletes the log that we go on writing to.
     with contextlib.suppress(OSError):  # the first connection will say what is wrong with this place
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -69,6 +69,8 @@ credentials = Table(
     Column("status", Text, nullable=False),
     Column("sign_count", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("ceremony_id", LargeBinary(16), index=True),
+    Column("not_after", BigInteger),
 )
 
 logins = Table(
@@ -127,4 +129,26 @@ server_state = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("suite", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("sealed_key", LargeBinary),
+    Column("created_at", Double, nullable=False),
+    Column("retired_at", Double),
+)
+
+ceremonies = Table(
+    "ceremonies",
+    metadata,
+    Column("ceremony_id", LargeBinary(16), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("manifest_hash", LargeBinary(32), nullable=False),
+    Column("signing_key", LargeBinary(32), nullable=False),
+    Column("imported_at", Double, nullable=False),
 )

@@ -94,6 +94,11 @@ def check_rp_id(origin: Origin | str, rp_id: str) -> None:
         raise Security("the relying party id is neither the host of the origin nor a registrable suffix of it")
 
 
+def is_relying_party_id(text: str) -> bool:
+    """Whether some origin could use `text` as its relying party id, as far as its spelling goes."""
+    return _canonical_host(text) == text
+
+
 def _within(host: str, domain: str) -> bool:
     return host == domain or host.endswith("." + domain)
 

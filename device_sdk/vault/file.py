@@ -28,6 +28,7 @@ from device_sdk.vault.header import (
     TAG_BYTES,
     Header,
     KeyRecipe,
+    KeySource,
     parse_header,
 )
 from device_sdk.vault.keys import VaultKey, vault_cipher
@@ -162,6 +163,24 @@ class VaultFile:
         if self._folder is None:
             raise ValueError("the vault is closed")
         return self._folder
+
+
+def key_source(path: str | Path) -> KeySource:
+    """What kind of key the vault at `path` asks for, read without the lock and without a key.
+
+    Raises `VaultMissing`, `VaultUnusable` or `VaultCorrupt`.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise VaultMissing("there is no vault at this path; enrol the device first") from error
+    except OSError as error:
+        raise VaultUnusable("the vault's folder cannot be read") from error
+    try:
+        return parse_header(_load(folder, real.name)).recipe.source
+    finally:
+        os.close(folder)
 
 
 def _claim(path: str | Path, undo: contextlib.ExitStack) -> tuple[Path, int, filelock.BaseFileLock]:

@@ -1,15 +1,25 @@
 """What the device remembers, as one value with a strict encoding: the payload of the vault file.
 
 Durable are: epoch, shares, index, counters, base-OT keys, the request key, credentials, `next` (a login accepted
-but not acknowledged) and `recovery` (begun but not acknowledged). Everything else lives for one ceremony only.
+but not acknowledged), `recovery` (begun but not acknowledged), the recipient and the provisioned keys. Everything
+else lives for one ceremony only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from device_sdk.errors import VaultCorrupt
+from device_sdk.vault.key_shares import key_share_map, read_key_share
+from device_sdk.vault.provisioned import (
+    MAX_PROVISIONED_KEYS,
+    ProvisionedKey,
+    provisioned_map,
+    read_provisioned,
+    read_recipient,
+    recipient_map,
+)
 from mpc.errors import DecodeError
 from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
 from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
@@ -18,9 +28,9 @@ from mpc.login.template import TemplateShare
 from mpc.ot.keys import KEYS_BYTES, ReceiverBaseKeys
 from mpc.primitives import codec
 from mpc.primitives.secrecy import NeverPickled
+from mpc.provisioning.recipient_key import RecipientKey
 from mpc.threshold_rsa.encodings import Algorithm
-from mpc.threshold_rsa.public_key import PublicKey
-from mpc.threshold_rsa.shares import KeyShare, share_bytes
+from mpc.threshold_rsa.shares import KeyShare
 
 _VERSION = 1
 _MAX_CREDENTIALS = 1024
@@ -85,6 +95,11 @@ class DeviceState(NeverPickled):
     recovery: PendingRecovery | None = None
     overtaken: bool = False
     """The server has seen indices this device never used: it was restored to an old state, or copied."""
+    recipient: RecipientKey | None = None
+    """What dealers seal this device's halves to."""
+    provisioned: tuple[ProvisionedKey, ...] = ()
+    """Dealt keys that no registration has taken yet, oldest import first. One that a registration is trying stands
+    here too until it succeeds, so that a crash in between loses nothing."""
 
     def credential(self, credential_id: bytes) -> Credential:
         """The credential with that id. KeyError if there is none."""
@@ -101,6 +116,47 @@ class DeviceState(NeverPickled):
     def without_credentials(self, credential_ids: Iterable[bytes]) -> DeviceState:
         gone = set(credential_ids)
         return replace(self, credentials=tuple(c for c in self.credentials if c.credential_id not in gone))
+
+    def without_provisional(self) -> DeviceState:
+        """Registrations that came to nothing are forgotten; a provisioned key waits again, with its counter kept.
+
+        The server counts for each credential id, and it may have counted the attempt.
+        """
+        if not any(credential.provisional for credential in self.credentials):
+            return self
+        used = {c.credential_id: c.sign_count for c in self.credentials if c.provisional}
+        return replace(
+            self,
+            credentials=tuple(c for c in self.credentials if not c.provisional),
+            provisioned=self._counted(used),
+        )
+
+    def with_sign_counts(self, counts: Mapping[bytes, int]) -> DeviceState:
+        """Counters moved up to those given; none ever goes back."""
+        credentials = tuple(
+            replace(c, sign_count=max(c.sign_count, counts.get(c.credential_id, 0))) for c in self.credentials
+        )
+        return replace(self, credentials=credentials, provisioned=self._counted(counts))
+
+    def _counted(self, counts: Mapping[bytes, int]) -> tuple[ProvisionedKey, ...]:
+        return tuple(replace(k, sign_count=max(k.sign_count, counts.get(k.key_id, 0))) for k in self.provisioned)
+
+    def with_recipient(self, recipient: RecipientKey) -> DeviceState:
+        """The one in the vault is replaced; what was sealed to it and not imported cannot be opened any more."""
+        return replace(self, recipient=recipient)
+
+    def provisioned_key(self, key_id: bytes) -> ProvisionedKey | None:
+        """The waiting key with that id, if there is one."""
+        return next((key for key in self.provisioned if key.key_id == key_id), None)
+
+    def with_provisioned(self, key: ProvisionedKey) -> DeviceState:
+        """The key waits, as the newest; one with its id is replaced in its place."""
+        if self.provisioned_key(key.key_id) is None:
+            return replace(self, provisioned=(*self.provisioned, key))
+        return replace(self, provisioned=tuple(key if k.key_id == key.key_id else k for k in self.provisioned))
+
+    def without_provisioned(self, key_id: bytes) -> DeviceState:
+        return replace(self, provisioned=tuple(key for key in self.provisioned if key.key_id != key_id))
 
     def promoted(self) -> DeviceState:
         """The next epoch's shares become the shares; the old ones are forgotten."""
@@ -148,8 +204,7 @@ class DeviceState(NeverPickled):
             values["next"] = {
                 "confirm": self.next.confirmation.as_map(),
                 "credential_id": self.next.credential_id,
-                "modulus": self.next.key_share.key.modulus_bytes,
-                "key_share": self.next.key_share.to_bytes(),
+                **key_share_map(self.next.key_share),
                 "template": self.next.template.to_bytes(),
             }
         if self.recovery is not None:
@@ -161,6 +216,10 @@ class DeviceState(NeverPickled):
                 "base_ones": self.recovery.base_keys.ones,
                 "sender_message": self.recovery.sender_message,
             }
+        if self.recipient is not None:
+            values["recipient"] = recipient_map(self.recipient)
+        if self.provisioned:
+            values["provisioned"] = [provisioned_map(key) for key in self.provisioned]
         return codec.encode(values)
 
     @classmethod
@@ -176,11 +235,12 @@ class DeviceState(NeverPickled):
 def _read_state(fields: codec.Fields) -> DeviceState:
     # The profile was validated when it was pinned; it is validated again, since the rest depends on its sizes.
     profile = Profile.from_dict(fields.fields("profile").remaining())
+    enrolment_id = fields.bytes("enrolment_id", length=ID_BYTES)
     return DeviceState(
         server_url=fields.text("server_url", at_most=_MAX_TEXT),
         server_id=fields.text("server_id", at_most=_MAX_TEXT),
         profile=profile,
-        enrolment_id=fields.bytes("enrolment_id", length=ID_BYTES),
+        enrolment_id=enrolment_id,
         request_key=fields.bytes("request_key", length=32),
         base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
         base_keys=_read_base_keys(fields),
@@ -191,7 +251,20 @@ def _read_state(fields: codec.Fields) -> DeviceState:
         next=_read_next(fields.fields("next"), profile) if fields.has("next") else None,
         recovery=_read_recovery(fields.fields("recovery")) if fields.has("recovery") else None,
         overtaken=fields.boolean("overtaken"),
+        recipient=(
+            read_recipient(fields.fields("recipient"), expected_enrolment_id=enrolment_id)
+            if fields.has("recipient")
+            else None
+        ),
+        provisioned=_read_all_provisioned(fields) if fields.has("provisioned") else (),
     )
+
+
+def _read_all_provisioned(fields: codec.Fields) -> tuple[ProvisionedKey, ...]:
+    keys = tuple(read_provisioned(entry) for entry in fields.each("provisioned", at_most=MAX_PROVISIONED_KEYS))
+    if not keys or len({key.key_id for key in keys}) != len(keys):
+        raise DecodeError("provisioned", "is left out where it is empty, and names no key twice")
+    return keys
 
 
 def _credential_map(credential: Credential) -> dict[str, object]:
@@ -202,8 +275,7 @@ def _credential_map(credential: Credential) -> dict[str, object]:
         "user_name": credential.user_name,
         "user_display_name": credential.user_display_name,
         "algorithm": int(credential.algorithm),
-        "modulus": credential.key_share.key.modulus_bytes,
-        "key_share": credential.key_share.to_bytes(),
+        **key_share_map(credential.key_share),
         "sign_count": credential.sign_count,
         "discoverable": credential.discoverable,
         "provisional": credential.provisional,
@@ -219,7 +291,7 @@ def _read_credential(fields: codec.Fields) -> Credential:
         user_name=_read_text(fields, "user_name"),
         user_display_name=_read_text(fields, "user_display_name"),
         algorithm=Algorithm(fields.integer("algorithm", one_of=ALGORITHMS)),
-        key_share=_read_key_share(fields),
+        key_share=read_key_share(fields),
         sign_count=fields.uint("sign_count", at_most=2**32 - 1),
         discoverable=fields.boolean("discoverable"),
         provisional=fields.boolean("provisional"),
@@ -233,7 +305,7 @@ def _read_next(fields: codec.Fields, profile: Profile) -> NextShares:
     result = NextShares(
         confirmation=Confirmation.from_fields(fields.fields("confirm")),
         credential_id=_read_credential_id(fields),
-        key_share=_read_key_share(fields),
+        key_share=read_key_share(fields),
         template=TemplateShare.from_bytes(profile, fields.bytes("template")),
     )
     fields.done()
@@ -258,11 +330,6 @@ def _read_base_keys(fields: codec.Fields) -> ReceiverBaseKeys:
 
 def _read_credential_id(fields: codec.Fields) -> bytes:
     return fields.bytes("credential_id", at_least=MIN_CREDENTIAL_ID_BYTES, at_most=MAX_CREDENTIAL_ID_BYTES)
-
-
-def _read_key_share(fields: codec.Fields) -> KeyShare:
-    key = PublicKey.from_bytes(fields.bytes("modulus"), 65537)
-    return KeyShare.from_bytes(key, fields.bytes("key_share", length=share_bytes(key)))
 
 
 def _read_text(fields: codec.Fields, name: str) -> str:

@@ -80,20 +80,52 @@ class AdoptKey:
             )
 
 
-def pairing_proof(device_share: KeyShare, enrolment_id: bytes, server_id: str) -> bytes:
-    """By the device: hash of the statement and s1^e."""
-    statement, encoded = _statement(device_share, enrolment_id, server_id)
-    return share_tag(device_share.key, statement, partial_signature(device_share, encoded))
+@dataclass(frozen=True, slots=True)
+class PairingStatement:
+    """What each side knows of a key before the halves are compared. If they differ in anything, no proof fits.
+
+    The device has the last three from its sealed half, which only its ceremony's signature vouches for; the server
+    has them from the ceremony. not_after: Unix seconds, or None.
+    """
+
+    server_id: str
+    enrolment_id: bytes
+    rp_id: str
+    not_after: int | None
+    ceremony_id: bytes
+
+    def digest(self, key_id: bytes) -> bytes:
+        """32 bytes; with the share's key id they are what is signed by neither side alone."""
+        not_after = b"" if self.not_after is None else self.not_after.to_bytes(8, "big")
+        return tagged_hash(
+            "tandem pair v1",
+            key_id,
+            self.server_id.encode("utf-8"),
+            self.enrolment_id,
+            self.rp_id.encode("utf-8"),
+            not_after,
+            self.ceremony_id,
+        )
 
 
-def pairing_proof_is_valid(server_share: KeyShare, enrolment_id: bytes, server_id: str, received: bytes) -> bool:
-    """By the server. Constant-time comparison; False for the half of another key or of another epoch."""
-    statement, encoded = _statement(server_share, enrolment_id, server_id)
+def pairing_proof(device_share: KeyShare, statement: PairingStatement) -> bytes:
+    """By the device: hash of the statement and s1^e.
+
+    Raises ProtocolAbort("message_not_invertible") for a modulus with small factors, which no dealer makes but which a
+    stranger can seal to a known recipient.
+    """
+    digest, encoded = _encoded(device_share, statement)
+    return share_tag(device_share.key, digest, partial_signature(device_share, encoded))
+
+
+def pairing_proof_is_valid(server_share: KeyShare, statement: PairingStatement, received: bytes) -> bool:
+    """By the server. Constant-time comparison; False for the half of another key, of another epoch or other terms."""
+    digest, encoded = _encoded(server_share, statement)
     partial = partial_signature(server_share, encoded)
-    return share_tag_is_valid(server_share.key, statement, encoded, partial, received)
+    return share_tag_is_valid(server_share.key, digest, encoded, partial, received)
 
 
-def _statement(share: KeyShare, enrolment_id: bytes, server_id: str) -> tuple[bytes, int]:
-    """(the statement, its encoding for this key)."""
-    statement = tagged_hash("tandem pair v1", share.key.key_id, enrolment_id, server_id.encode("utf-8"))
-    return statement, encode_message(Algorithm.RS256, statement, None, share.key.bits)
+def _encoded(share: KeyShare, statement: PairingStatement) -> tuple[bytes, int]:
+    """(the statement's digest, its encoding for this key)."""
+    digest = statement.digest(share.key.key_id)
+    return digest, encode_message(Algorithm.RS256, digest, None, share.key.bits)

@@ -27,6 +27,7 @@ from mpc.primitives.secrecy import NeverPickled
 _X25519_BYTES = 32
 _MLKEM_SEED_BYTES = 64
 _MLKEM_PUBLIC_BYTES = 1184
+_ANY_SCALAR = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 class HpkeSuite(StrEnum):
@@ -70,14 +71,15 @@ class HpkePublicKey:
         if len(self.raw) != self.suite.public_bytes:
             raise ValueError(f"a public key of suite {self.suite} has {self.suite.public_bytes} bytes")
         _library_public(self)
+        try:
+            _ANY_SCALAR.exchange(X25519PublicKey.from_public_bytes(self.raw[-_X25519_BYTES:]))
+        except ValueError:
+            # With a point of small order everybody knows the agreement.
+            raise ValueError("the recipient's public key is not usable") from None
 
     def seal(self, plaintext: bytes, *, info: bytes) -> bytes:
         """Encapsulated key ‖ ciphertext ‖ tag. `info` must be the same to open it."""
-        try:
-            return _SUITES[self.suite].encrypt(plaintext, _library_public(self), info=info)
-        except ValueError:
-            # A point of small order would give an agreement that everybody knows.
-            raise ValueError("the recipient's public key is not usable") from None
+        return _SUITES[self.suite].encrypt(plaintext, _library_public(self), info=info)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,13 @@ class HpkePrivateKey(NeverPickled):
 
     def open(self, sealed: bytes, *, info: bytes) -> bytes:
         """The plaintext. Raises OpenFailed, whatever the reason."""
-        key: X25519PrivateKey | MLKEM768X25519PrivateKey
-        key = X25519PrivateKey.from_private_bytes(self.raw[-_X25519_BYTES:])
-        if self.suite is HpkeSuite.MLKEM768_X25519:
-            key = MLKEM768X25519PrivateKey(MLKEM768PrivateKey.from_seed_bytes(self.raw[:-_X25519_BYTES]), key)
         try:
+            key: X25519PrivateKey | MLKEM768X25519PrivateKey
+            key = X25519PrivateKey.from_private_bytes(self.raw[-_X25519_BYTES:])
+            if self.suite is HpkeSuite.MLKEM768_X25519:
+                key = MLKEM768X25519PrivateKey(MLKEM768PrivateKey.from_seed_bytes(self.raw[:-_X25519_BYTES]), key)
             return _SUITES[self.suite].decrypt(sealed, key, info=info)
-        except (InvalidTag, ValueError):
+        except (InvalidTag, ValueError, UnsupportedAlgorithm):
             raise OpenFailed("the sealed value does not open with this key") from None
 
 

@@ -31,7 +31,8 @@ class CeremonyError(Exception):
     """
 
     def __init__(self, path: str, reason: str, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
+        # A stranger may have named the file: nothing in its name may steer a terminal.
+        super().__init__(f"{path if path.isprintable() else ascii(path)}: {problem}")
         self.path = path
         self.reason = reason
 

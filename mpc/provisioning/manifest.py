@@ -35,16 +35,21 @@ from mpc.provisioning.signed_document import (
 )
 from mpc.provisioning.times import time_field, to_text
 from mpc.threshold_rsa.public_key import PublicKey
-from mpc.threshold_rsa.share_package import CEREMONY_ID_BYTES, KEY_ID_BYTES, RECIPIENT_ID_BYTES, Role
+from mpc.threshold_rsa.share_package import (
+    CEREMONY_ID_BYTES,
+    KEY_ID_BYTES,
+    RECIPIENT_ID_BYTES,
+    Role,
+    rp_id_field,
+)
 
 MANIFEST_FORMAT = "tandem ceremony manifest v1"
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
-MAX_MANIFEST_BYTES = 256 * 1024 * 1024
-MAX_KEYS = 200_000
+MAX_MANIFEST_BYTES = 48 * 1024 * 1024
+MAX_KEYS = 20_000
 _MAX_PEOPLE = 100
 _HASH_BYTES = 32
-_RP_ID = re.compile(r"[a-z0-9.-]{1,253}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9 .,:;()/+_-]{1,200}", re.ASCII)
 
 
@@ -180,7 +185,7 @@ def _read(fields: Fields) -> Manifest:
         finished_at=time_field(fields, "finished_at"),
         tool=_plain_texts(fields.fields("tool")),
         parameters=_plain_texts(fields.fields("parameters")),
-        rp_id=_rp_id(fields.text("rp_id", at_most=253)),
+        rp_id=rp_id_field(fields.text("rp_id", at_most=253)),
         not_after=time_field(fields, "not_after") if fields.has("not_after") else None,
         recipients=tuple(
             _recipient_id(text) for text in fields.texts("recipients", at_most=MAX_KEYS, length_at_most=60)
@@ -191,6 +196,10 @@ def _read(fields: Fields) -> Manifest:
     fields.done()
     if (manifest.previous is None) != (revision == 0) or (manifest.kind is CeremonyKind.REWRAP) != (revision > 0):
         raise DecodeError("manifest.revision", "and kind and previous do not fit each other")
+    if not manifest.keys:
+        raise DecodeError("manifest.keys", "names no key")
+    if manifest.finished_at < manifest.started_at:
+        raise DecodeError("manifest.finished_at", "is before started_at")
     if len({dealt.key.modulus for dealt in manifest.keys}) != len(manifest.keys):
         raise DecodeError("manifest.keys", "names a key twice")
     return manifest
@@ -226,12 +235,6 @@ def _plain_texts(fields: Fields) -> dict[str, str]:
         if not (type(value) is str and _PLAIN.fullmatch(name) and _PLAIN.fullmatch(value)):
             raise DecodeError("manifest", "tool and parameters are short plain texts")
     return values
-
-
-def _rp_id(text: str) -> str:
-    if not _RP_ID.fullmatch(text):
-        raise DecodeError("manifest.rp_id", "must be a bare lower-case domain name")
-    return text
 
 
 def _recipient_id(text: str) -> bytes:

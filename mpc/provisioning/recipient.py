@@ -6,6 +6,7 @@ that it comes from the right holder is shown by its fingerprint, which two peopl
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,6 +28,7 @@ MAX_RECIPIENT_BYTES = 16 * 1024
 MAX_NAME_BYTES = 100
 ENROLMENT_ID_BYTES = 16
 _MAX_SERVER_ID_BYTES = 253
+_SERVER_ID = re.compile(r"[!-~]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Recipient:
         recipient = cls(
             role=role,
             name=name_field(fields.text("name", at_most=MAX_NAME_BYTES)),
-            server_id=fields.text("server_id", at_most=_MAX_SERVER_ID_BYTES),
+            server_id=_server_id(fields.text("server_id", at_most=_MAX_SERVER_ID_BYTES)),
             enrolment_id=_enrolment_id(fields.text("enrolment_id", at_most=32)) if role is Role.DEVICE else None,
             public_key=_public_key(suite, base64url_field(fields, "public_key", length=suite.public_bytes)),
             created_at=time_field(fields, "created_at"),
@@ -103,6 +105,12 @@ def name_field(name: str) -> str:
     if not name.isprintable() or name != name.strip():
         raise DecodeError("name", "must be printable text without spaces at its ends")
     return name
+
+
+def _server_id(text: str) -> str:
+    if not _SERVER_ID.fullmatch(text):
+        raise DecodeError("recipient.server_id", "must be printable ASCII without spaces")
+    return text
 
 
 def _enrolment_id(text: str) -> bytes:

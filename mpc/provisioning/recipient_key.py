@@ -48,15 +48,18 @@ class RecipientKey(NeverPickled):
             raise ValueError("the private key is not this recipient's")
 
     def protect(self, rng: Rng, passphrase: str) -> bytes:
-        """The file. ValueError for a passphrase of fewer than 12 characters."""
-        if len(passphrase) < MIN_PASSPHRASE_CHARACTERS:
+        """The file. ValueError for a passphrase of fewer than 12 characters (after NFKC), or that is no text."""
+        normal = _normal(passphrase)
+        if normal is None:
+            raise ValueError("the passphrase must be text: check that the terminal uses UTF-8")
+        if len(normal) < MIN_PASSPHRASE_CHARACTERS:
             raise ValueError(f"the passphrase must have at least {MIN_PASSPHRASE_CHARACTERS} characters")
         salt, nonce = rng.bytes(_SALT_BYTES), rng.bytes(_NONCE_BYTES)
         head = _MAGIC + bytes([_VERSION, _LOG2_N]) + salt + nonce
         plaintext = codec.encode(
             {"suite": self.key.suite.value, "key": self.key.raw, "recipient": self.recipient.document}
         )
-        return head + _cipher(passphrase, salt, _LOG2_N).encrypt(nonce, plaintext, head)
+        return head + _cipher(normal, salt, _LOG2_N).encrypt(nonce, plaintext, head)
 
     @classmethod
     def unprotect(cls, data: bytes, passphrase: str) -> RecipientKey:
@@ -69,8 +72,11 @@ class RecipientKey(NeverPickled):
         if data[5] not in _LOG2_N_RANGE:
             raise DecodeError(what, "asks for a passphrase cost outside of what this program accepts")
         head, salt, nonce = data[:_HEAD_BYTES], data[6 : 6 + _SALT_BYTES], data[6 + _SALT_BYTES : _HEAD_BYTES]
+        normal = _normal(passphrase)
         try:
-            opened = _cipher(passphrase, salt, data[5]).decrypt(nonce, data[_HEAD_BYTES:], head)
+            if normal is None:
+                raise InvalidTag
+            opened = _cipher(normal, salt, data[5]).decrypt(nonce, data[_HEAD_BYTES:], head)
         except InvalidTag:
             raise DecodeError(what, "does not open: wrong passphrase, or the file was altered") from None
         fields = codec.decode(opened, what=what)
@@ -84,6 +90,14 @@ class RecipientKey(NeverPickled):
             raise DecodeError(what, "holds a key that is not its recipient's") from None
 
 
-def _cipher(passphrase: str, salt: bytes, log2_n: int) -> AESGCM:
-    text = unicodedata.normalize("NFKC", passphrase).encode("utf-8")
-    return AESGCM(Scrypt(salt=salt, length=32, n=1 << log2_n, r=8, p=1).derive(text))
+def _normal(passphrase: str) -> str | None:
+    """NFKC, so that keyboards need not agree; None for what is no text: undecodable bytes from a terminal."""
+    # Looked for beforehand: the exception of encode() would carry the whole passphrase.
+    if any("\ud800" <= character <= "\udfff" for character in passphrase):
+        return None
+    return unicodedata.normalize("NFKC", passphrase)
+
+
+def _cipher(normal_passphrase: str, salt: bytes, log2_n: int) -> AESGCM:
+    key = Scrypt(salt=salt, length=32, n=1 << log2_n, r=8, p=1).derive(normal_passphrase.encode("utf-8"))
+    return AESGCM(key)

@@ -19,8 +19,9 @@ import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from mpc.errors import DecodeError
+from mpc.errors import Blame, DecodeError, ProtocolAbort
 from mpc.primitives.codec import Fields
+from mpc.primitives.group import checked_point
 from mpc.primitives.hashing import framed
 
 SIGNING_KEY_BYTES = 32
@@ -64,7 +65,7 @@ def verify_document(data: bytes, *, what: str, expected_format: str, max_bytes: 
         raise DecodeError(what, problem)
     fields = Fields(values, what)
     fields.text("format", at_most=80)
-    signing_key = base64url_field(fields, "signing_key", length=SIGNING_KEY_BYTES)
+    signing_key = _signing_key(fields, what)
     signature = base64url_field(fields, "signature", length=_SIGNATURE_BYTES)
     unsigned = {name: value for name, value in values.items() if name != "signature"}
     try:
@@ -93,9 +94,9 @@ def key_fingerprint(signing_key: bytes) -> str:
 def normal_fingerprint(text: str) -> str:
     """A fingerprint as typed by a person, in the form that `fingerprint` gives. ValueError if it is none."""
     letters = "".join(text.upper().replace("-", " ").split())
-    if len(letters) != _FINGERPRINT_GROUPS * _GROUP_CHARACTERS or set(letters) - set(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-    ):
+    right_length = len(letters) == _FINGERPRINT_GROUPS * _GROUP_CHARACTERS
+    # Only ASCII: upper() turns some other letters, such as the dotless i, into letters of the alphabet.
+    if not text.isascii() or not right_length or set(letters) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"):
         raise ValueError("a fingerprint has eight groups of four letters or digits")
     return fingerprint(base64.b32decode(letters))
 
@@ -107,14 +108,24 @@ def to_base64url(data: bytes) -> str:
 
 def base64url_field(fields: Fields, name: str, *, length: int | None = None, at_most: int = 2**16) -> bytes:
     """A byte string written in base64url without padding, in its one encoding. Raises DecodeError."""
-    text = fields.text(name, at_most=at_most * 2)
+    text = ""
     try:
+        text = fields.text(name, at_most=at_most * 2)
         value = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error):  # JSON can also name half of a surrogate pair, which has no encoding
         value = b""
-    if to_base64url(value) != text or (length is not None and len(value) != length) or len(value) > at_most:
+    if not text or to_base64url(value) != text or (length is not None and len(value) != length) or len(value) > at_most:
         raise DecodeError(name, "must be base64url without padding" + (f", {length} bytes" if length else ""))
     return value
+
+
+def _signing_key(fields: Fields, what: str) -> bytes:
+    signing_key = base64url_field(fields, "signing_key", length=SIGNING_KEY_BYTES)
+    try:
+        # Under a key of small order one signature fits many documents, so its fingerprint would bind nobody.
+        return checked_point(signing_key, Blame.PEER)
+    except ProtocolAbort:
+        raise DecodeError(f"{what}.signing_key", "is not a usable Ed25519 key") from None
 
 
 def _signed_bytes(unsigned: Mapping[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ The header is bound to the sealed part, and what it says is said again inside: n
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,6 +38,7 @@ MAX_SEALED_SHARE_BYTES = 16 * 1024
 MAX_TIME_S = 2**40
 _MAGIC = b"TSHR"
 _MAX_RP_ID_BYTES = 253
+_RP_ID = re.compile(r"[a-z0-9.-]{1,253}", re.ASCII)
 _MAX_EPOCH = 2**63 - 1
 _MAX_SHARE_BYTES = MAX_MODULUS_BITS // 4
 _INFO = "tandem sealed share v1"
@@ -114,7 +116,7 @@ class ShareHeader:
             recipient_id=fields.bytes("recipient_id", length=RECIPIENT_ID_BYTES),
             key_id=fields.bytes("key_id", length=KEY_ID_BYTES),
             ceremony_id=fields.bytes("ceremony_id", length=CEREMONY_ID_BYTES),
-            rp_id=fields.text("rp_id", at_most=_MAX_RP_ID_BYTES),
+            rp_id=rp_id_field(fields.text("rp_id", at_most=_MAX_RP_ID_BYTES)),
             not_after=fields.uint("not_after", at_most=MAX_TIME_S) if fields.has("not_after") else None,
         )
         fields.done()
@@ -221,6 +223,13 @@ def open_share(
     return package
 
 
+def rp_id_field(text: str) -> str:
+    """An rp id as provisioning writes it: a bare lower-case domain name, IDNA encoded. Raises DecodeError."""
+    if not _RP_ID.fullmatch(text):
+        raise DecodeError("rp_id", "must be a bare lower-case domain name")
+    return text
+
+
 def _read_package(fields: codec.Fields) -> SharePackage:
     if fields.uint("v") != PACKAGE_VERSION:
         raise SharePackageError(PackageProblem.UNKNOWN_VERSION)
@@ -232,7 +241,7 @@ def _read_package(fields: codec.Fields) -> SharePackage:
         role=Role(fields.text("role", at_most=10, one_of=tuple(Role))),
         share=KeyShare.from_bytes(key, fields.bytes("share", at_most=_MAX_SHARE_BYTES)),
         epoch=fields.uint("epoch", at_most=_MAX_EPOCH),
-        rp_id=fields.text("rp_id", at_most=_MAX_RP_ID_BYTES),
+        rp_id=rp_id_field(fields.text("rp_id", at_most=_MAX_RP_ID_BYTES)),
         not_after=fields.uint("not_after", at_most=MAX_TIME_S) if fields.has("not_after") else None,
         ceremony_id=fields.bytes("ceremony_id", length=CEREMONY_ID_BYTES),
     )

@@ -26,6 +26,8 @@ POSTS = (
     "/v1/enrolments/finish",
     "/v1/credentials",
     "/v1/credentials/revoke",
+    "/v1/credentials/pair",
+    "/v1/credentials/adopt",
     "/v1/logins",
     "/v1/confirmations",
     "/v1/recoveries",

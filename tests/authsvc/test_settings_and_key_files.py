@@ -60,6 +60,19 @@ def test_the_environment_wins_over_the_policy_file(monkeypatch: pytest.MonkeyPat
     assert set(policy.profiles) == {"iris-2048"}
 
 
+def test_what_is_set_about_provisioning_reaches_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fingerprint is compared as text, so however it was typed it must become the one form."""
+    fingerprint = "-".join(["ABCD"] * 8)
+    monkeypatch.setenv("TANDEM_ALLOWED_RP_IDS", '["a.example", "b.example"]')
+    monkeypatch.setenv("TANDEM_PROVISIONED_ONLY_RP_IDS", '["b.example"]')
+    monkeypatch.setenv("TANDEM_CEREMONY_KEYS", f'["{fingerprint.lower().replace("-", " ")}"]')
+
+    policy = load_settings().policy()
+
+    assert policy.ceremony_keys == {fingerprint}
+    assert policy.provisioned_only_rp_ids == {"b.example"}
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -72,6 +85,9 @@ def test_the_environment_wins_over_the_policy_file(monkeypatch: pytest.MonkeyPat
         ("[profiles.p]\ncode_bits = 2048\nmasked = true\nmin_valid = 100\n", "profiles.p: min_valid"),
         ('allowed_rp_ids = ["*.example.com"]\n', "allowed_rp_ids"),
         ('allowed_rp_ids = ["https://example.com"]\n', "allowed_rp_ids"),
+        ('provisioned_only_rp_ids = ["loaclhost"]\n', "provisioned_only_rp_ids"),
+        ('ceremony_keys = ["AAAA-BBBB"]\n', "ceremony_keys"),
+        ('ceremony_keys = "AAAA"\n', "ceremony_keys"),
         ('server_id = ""\n', "server_id"),
         ('kek = "AAAA"\nkek_file = "kek"\n', "kek or kek_file"),
         ('admin_token = "short"\n', "admin_token"),

@@ -203,6 +203,32 @@ def test_a_hundred_threads_each_have_a_connection(store: Store) -> None:
     assert sorted(notes(store), key=int) == [str(number) for number in range(count)]
 
 
+def test_a_second_store_of_the_same_file_does_not_unlock_the_first(tmp_path: Path) -> None:
+    """Closing a file drops all POSIX locks of the process on it. Another process then takes itself for the last one,
+    deletes the log, and what this one goes on writing is lost.
+    """
+    path = tmp_path / "a.db"
+    first = Store(sqlite_url(path))
+    with first.write() as conn:
+        conn.execute(text("CREATE TABLE notes (body TEXT)"))
+    Store(sqlite_url(path)).close()
+    other = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1])\n"
+        "connection.execute(\"INSERT INTO notes VALUES ('theirs')\")\n"
+        "connection.commit()\n"
+        "connection.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", other, str(path)], check=True, timeout=60)
+    with first.write() as conn:
+        conn.execute(text("INSERT INTO notes VALUES ('ours')"))
+
+    seen = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT body FROM notes').fetchall())"
+    done = subprocess.run([sys.executable, "-c", seen, str(path)], check=True, timeout=60, capture_output=True)
+    assert done.stdout.strip() == b"[('theirs',), ('ours',)]"
+    first.close()
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path

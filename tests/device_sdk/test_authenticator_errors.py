@@ -14,9 +14,11 @@ from device_sdk.errors import (
     LockedOut,
     ServerMisbehaved,
     ServerRefused,
+    ShareRefused,
     TandemError,
     WebAuthnError,
 )
+from mpc.threshold_rsa.share_package import PackageProblem
 
 FAULTS = [
     found
@@ -30,6 +32,8 @@ def instance(fault: type[TandemError]) -> TandemError:
         return LockedOut(30)
     if fault is InvalidOptions:
         return InvalidOptions("challenge", "is missing")
+    if fault is ShareRefused:
+        return ShareRefused("truncated")
     if fault in (ServerMisbehaved, ServerRefused):
         return fault("bad_tag")
     return fault()
@@ -76,3 +80,17 @@ def test_the_words_of_the_server_are_kept_when_plain() -> None:
 def test_a_lockout_tells_how_long() -> None:
     assert LockedOut(30).retry_after_s == 30
     assert "30 s" in str(LockedOut(30))
+
+
+@pytest.mark.parametrize("problem", list(PackageProblem))
+def test_every_problem_of_a_share_has_its_own_word_and_sentence(problem: PackageProblem) -> None:
+    """The protocol core may learn a new problem; the SDK must not call it by another's name."""
+    fault = ShareRefused(problem.value)
+
+    assert fault.reason == problem.value
+    others = {str(ShareRefused(other.value)) for other in PackageProblem if other is not problem}
+    assert str(fault) not in others
+
+
+def test_an_unknown_reason_is_not_repeated() -> None:
+    assert ShareRefused("<b>").reason == "altered"

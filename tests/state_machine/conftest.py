@@ -39,7 +39,7 @@ def _split_cached_key(rng: Rng, modulus_bits: int) -> tuple[KeyShare, KeyShare]:
 @pytest.fixture(autouse=True)
 def cached_rsa_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making RSA keys is slow and not under test here."""
-    monkeypatch.setattr("device_sdk.device.generate_split_key", _split_cached_key)
+    monkeypatch.setattr("device_sdk.registration.generate_split_key", _split_cached_key)
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,7 @@ FACE = np.random.default_rng(20).integers(0, 2, 512, dtype=np.uint8)
 STRANGER = 1 - FACE
 
 LOGINS, CONFIRMATIONS = "/v1/logins", "/v1/confirmations"
+PAIR, ADOPT, REVOKE = "/v1/credentials/pair", "/v1/credentials/adopt", "/v1/credentials/revoke"
 RECOVERIES, RECOVERIES_FINISH = "/v1/recoveries", "/v1/recoveries/finish"
 _KEK = bytes(range(32))
 
@@ -372,7 +373,7 @@ class Phone:
 
     def open(self) -> None:
         self.store = StateStore.load(VaultFile.open(self.folder / "vault", KeyFile(self.folder / "vault.key")))
-        self.device = Device(self.store, self.network, ENCODER)
+        self.device = Device(self.store, self.network, ENCODER, clock=self.network.clock)
 
     @property
     def state(self) -> DeviceState:

@@ -160,6 +160,10 @@ def device_until_killed(pipe: Connection, folder: str, now: float, die_at: int, 
             phone.create(argument)
         elif task == "recover":
             phone.device.recover(argument)
+        elif task == "recipient":
+            phone.device.recipient(renew=argument == "renew")
+        elif task == "import":
+            phone.device.import_share(argument)
         else:
             phone.get()
             phone.get()  # carries the confirmation of the first

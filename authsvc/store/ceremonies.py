@@ -1,0 +1,38 @@
+"""Rows of `ceremonies`: the latest manifest imported of each ceremony, so that an older one is known as such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from .tables import ceremonies
+
+
+@dataclass(frozen=True, slots=True)
+class CeremonyRow:
+    """One ceremony as stored. Field order is column order. manifest_hash: SHA-256 of the file."""
+
+    ceremony_id: bytes
+    revision: int
+    manifest_hash: bytes
+    signing_key: bytes
+    imported_at: float
+
+
+def load_ceremony(conn: Connection, ceremony_id: bytes) -> CeremonyRow | None:
+    """The ceremony, or None if nothing of it was imported."""
+    row = conn.execute(_LOAD, {"id": ceremony_id}).first()
+    return None if row is None else CeremonyRow(*row)
+
+
+def store_ceremony(conn: Connection, row: CeremonyRow) -> None:
+    """Set the row of a ceremony, whether there was one or not."""
+    conn.execute(_DELETE, {"id": row.ceremony_id})
+    conn.execute(_INSERT, {name: getattr(row, name) for name in _COLUMNS})
+
+
+_COLUMNS = tuple(item.name for item in fields(CeremonyRow))
+_LOAD = select(*(ceremonies.c[name] for name in _COLUMNS)).where(ceremonies.c.ceremony_id == bindparam("id"))
+_DELETE = delete(ceremonies).where(ceremonies.c.ceremony_id == bindparam("id"))
+_INSERT = insert(ceremonies)

@@ -1,0 +1,48 @@
+"""What one ceremony works with, and the joint login as its one way to a signature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from device_sdk.authenticator.client_data import ClientData
+from device_sdk.biometrics import BinaryCode
+from device_sdk.ceremony_report import ReportBuilder
+from device_sdk.confirmer import Confirmer
+from device_sdk.joint_login import JointLogin, Signed, sign_jointly
+from device_sdk.server_api import Deadline, ServerApi
+from device_sdk.state_store import StateStore
+from device_sdk.vault.state import Credential
+from mpc.login.authenticator_data import assertion_data
+from mpc.primitives.rng import Rng
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCeremony:
+    """One `create` or `get`, from the encoded capture on. Used with `store.in_flight` held."""
+
+    rng: Rng
+    store: StateStore
+    api: ServerApi
+    confirmer: Confirmer
+    deadline: Deadline
+    report: ReportBuilder
+    client_data: ClientData
+    probe: BinaryCode = field(repr=False)
+
+    def sign(self, wanted: JointLogin) -> Signed:
+        """A joint login; only where it signed does its confirmation go out, after anything else there is silence."""
+        signed = sign_jointly(self.rng, self.store, self.api, wanted, self.deadline, self.report)
+        self.confirmer.start()
+        return signed
+
+    def assertion(self, credential: Credential) -> Signed:
+        """A signature over the client data by a passkey that is in use."""
+        return self.sign(
+            JointLogin(
+                kind="get",
+                credential_id=credential.credential_id,
+                client_data=self.client_data,
+                authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
+                probe=self.probe,
+            )
+        )

@@ -1,0 +1,246 @@
+"""`tandem-device`: the receiving end of provisioned keys, for vaults that a person or a script looks after.
+
+Each command opens the vault as an app would, so no app may have it open meanwhile. Only `import-share` and `delete`
+speak to the server.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from device_sdk.authenticator import base64url
+from device_sdk.command_files import VaultKeyChoice, passphrase_from, write_durably
+from device_sdk.device import Device
+from device_sdk.errors import Advice, TandemError
+from device_sdk.provisioning import ProvisionedKeyInfo
+from mpc.primitives.hpke import HpkeSuite
+from mpc.provisioning.times import to_text
+
+app = typer.Typer(
+    name="tandem-device",
+    help="Provisioned keys on a Tandem device: recipients, shares, and what a vault holds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# A pipe has no width: what programs and people grep through is then not squeezed into 80 columns.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+
+Vault = Annotated[Path, typer.Argument(help="The vault file.")]
+KeyFileOption = Annotated[
+    Path | None, typer.Option("--key-file", help="The vault's key file. Default: the vault's name with suffix .key.")
+]
+VaultPassphrase = Annotated[
+    Path | None,
+    typer.Option("--vault-passphrase-file", help="File with the vault's passphrase. Default: it is asked for."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+CaFile = Annotated[str | None, typer.Option("--ca-file", help="PEM certificates to trust instead of the system's.")]
+
+
+@app.command()
+def recipient(
+    vaults: Annotated[list[Path], typer.Argument(help="One vault file, or the vaults of a fleet.")],
+    out: Annotated[Path, typer.Option(help="The recipient file; for several vaults a folder for <enrolment id>.json.")],
+    suite: Annotated[HpkeSuite | None, typer.Option(help="Encryption of shares; x25519 unless told otherwise.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the device for the people who deal.")] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Make a new one; shares sealed to the old one must be rewrapped.")
+    ] = False,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+) -> None:
+    """Write the public file that dealers seal to, and print its fingerprint to read to them."""
+    into_folder = len(vaults) > 1 or out.is_dir()
+    keys = VaultKeyChoice(key_file, vault_passphrase_file)
+    with _errors_for_people():
+        if into_folder:
+            out.mkdir(parents=True, exist_ok=True)
+        for vault in vaults:
+            with _opened(vault, keys) as device:
+                made = device.recipient(suite=suite, name=name, renew=renew)
+                target = out / f"{device.enrolment_id.hex()}.json" if into_folder else out
+            write_durably(target, made.document, secret=False)
+            _out.print(f"{made.fingerprint}  {target}", markup=False)
+
+
+@app.command()
+def import_share(
+    vault: Vault,
+    files: Annotated[list[Path], typer.Argument(help="Share files of this device.")],
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Take in this device's halves of dealt keys, one file after the other; stops at the first that is refused.
+
+    Files taken in before stay, and giving them again is harmless.
+    """
+    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+        for file in files:
+            known = {key.key_id for key in device.provisioned()}
+            with _about(file):
+                key = device.import_share(file)
+            told = "in use already" if key.in_use else "waits already" if key.key_id in known else "imported"
+            _out.print(f"{told}: {base64url.encode(key.key_id)} for {key.rp_id}, {_expiry(key)}", markup=False)
+
+
+@app.command()
+def provisioned(
+    vault: Vault,
+    as_json: AsJson = False,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+) -> None:
+    """List the dealt keys that wait for their registration."""
+    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
+        keys = device.provisioned()
+    if as_json:
+        documents = [
+            {
+                "key_id": base64url.encode(key.key_id),
+                "rp_id": key.rp_id,
+                "not_after": key.not_after,
+                "ceremony_id": key.ceremony_id.hex(),
+            }
+            for key in keys
+        ]
+        _print_json({"provisioned": documents})
+        return
+    table = Table(Column("key id", no_wrap=True, min_width=43), "relying party", "expires", "ceremony")
+    for key in keys:
+        table.add_row(base64url.encode(key.key_id), key.rp_id, _expiry(key), key.ceremony_id.hex())
+    _out.print(table)
+
+
+@app.command()
+def credentials(
+    vault: Vault,
+    as_json: AsJson = False,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+) -> None:
+    """List the passkeys in use."""
+    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
+        held = device.credentials()
+    documents = [
+        {
+            "id": base64url.encode(item.credential_id),
+            "rp_id": item.rp_id,
+            "user_name": item.user_name,
+            "algorithm": item.algorithm,
+            "modulus_bits": item.modulus_bits,
+            "sign_count": item.sign_count,
+            "discoverable": item.discoverable,
+            "created_at": item.created_at,
+        }
+        for item in held
+    ]
+    if as_json:
+        _print_json({"credentials": documents})
+        return
+    table = Table(Column("id", no_wrap=True, min_width=43), "relying party", "user", "algorithm", "bits", "signatures")
+    for item in held:
+        # The user's name came from a relying party: nothing in it may steer a terminal.
+        user = "".join(letter if letter.isprintable() else "�" for letter in item.user_name).replace("[", "\\[")
+        row = (item.rp_id, user, item.algorithm, str(item.modulus_bits), str(item.sign_count))
+        table.add_row(base64url.encode(item.credential_id), *row)
+    _out.print(table)
+
+
+@app.command()
+def delete(
+    vault: Vault,
+    credential_id: Annotated[str, typer.Argument(help="Id of a passkey or of a dealt key, base64url.")],
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Give up a passkey or a dealt key for good, here and at the server."""
+    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+        try:
+            device.delete(base64url.decode(credential_id))
+        except (KeyError, ValueError):
+            _fail("this vault holds no key of that id; see credentials and provisioned")
+    _out.print("deleted")
+
+
+@app.command()
+def export_recipient_key(
+    vault: Vault,
+    out: Annotated[Path, typer.Option(help="The file to write, readable by its owner only.")],
+    passphrase_file: Annotated[
+        Path | None, typer.Option(help="File with the passphrase for the export. Default: it is asked for.")
+    ] = None,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+) -> None:
+    """Write the recipient's private key under a passphrase, for `tandem-keys rewrap` when this device is replaced.
+
+    Whoever has the file and the passphrase can open every half sealed to this device.
+    """
+    with _errors_for_people():
+        with _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
+            passphrase = passphrase_from(passphrase_file, "Passphrase for the exported key", confirm=True)
+            exported = device.export_recipient_key(passphrase)
+        write_durably(out, exported, secret=True)
+    _out.print(f"written: {out}", markup=False)
+
+
+def main() -> None:
+    """The `tandem-device` command."""
+    app()
+
+
+@contextmanager
+def _opened(vault: Path, keys: VaultKeyChoice, ca_file: str | None = None) -> Iterator[Device]:
+    with _about(vault), Device.open(vault, vault_key=keys.key_of(vault), ca_file=ca_file) as device:
+        yield device
+
+
+@contextmanager
+def _about(file: Path) -> Iterator[None]:
+    """Faults in the block name the file, the innermost one; `-` where its name could steer a terminal."""
+    try:
+        yield
+    except TandemError as fault:
+        if not hasattr(fault, "__notes__"):
+            fault.add_note(str(file) if str(file).isprintable() else "-")
+        raise
+
+
+@contextmanager
+def _errors_for_people() -> Iterator[None]:
+    """One sentence on standard error and exit code 1 for what people can put right; anything else is a bug."""
+    try:
+        yield
+    except TandemError as fault:
+        where = "".join(f"{note}: " for note in getattr(fault, "__notes__", ()))
+        again = "\nThe same command may succeed later." if fault.advice is Advice.RETRY else ""
+        _fail(f"{where}{fault}{again}")
+    except OSError as error:
+        _fail(f"{error.strerror or 'a file cannot be read or written'}; check names and permissions")
+    except ValueError as error:
+        _fail(str(error))
+
+
+def _fail(text: str) -> None:
+    print(f"tandem-device: {text}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _expiry(key: ProvisionedKeyInfo) -> str:
+    return "never expires" if key.not_after is None else f"until {to_text(key.not_after)}"
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    _out.print(json.dumps(document, indent=2), markup=False)

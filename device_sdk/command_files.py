@@ -1,0 +1,89 @@
+"""The files that `tandem-device` reads and writes: keys of vaults, passphrases, and what it exports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from device_sdk.vault import KeyFile, KeySource, Passphrase, VaultKey, VaultKeyUnavailable, default_vault_key
+from device_sdk.vault.file import key_source
+
+_MAX_PASSPHRASE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class VaultKeyChoice:
+    """How the person at the command says where vault keys are."""
+
+    key_file: Path | None
+    passphrase_file: Path | None
+    _asked: dict[str, Passphrase] = field(default_factory=dict, repr=False)
+
+    def key_of(self, vault: Path) -> VaultKey:
+        """The key for this vault, of the kind that its header names. A passphrase is asked for once a command.
+
+        Raises VaultMissing, VaultCorrupt, VaultUnusable, VaultKeyUnavailable; ValueError for a passphrase too short.
+        """
+        match key_source(vault):
+            case KeySource.KEY_FILE:
+                return KeyFile(self.key_file or vault.with_suffix(".key"))
+            case KeySource.PASSPHRASE:
+                if not self._asked:
+                    self._asked[""] = Passphrase(passphrase_from(self.passphrase_file, "Passphrase of the vault"))
+                return self._asked[""]
+            case KeySource.PLATFORM:
+                return default_vault_key(vault)
+            case KeySource.APPLICATION:
+                raise VaultKeyUnavailable("only the app that made this vault has its key; call its SDK from that app")
+
+
+def passphrase_from(file: Path | None, prompt: str, *, confirm: bool = False) -> str:
+    """A passphrase from the first line of a file, or typed in without echo.
+
+    An ordinary file must be its owner's alone. Raises ValueError for one that is not, or that is not such text.
+    """
+    if file is None:
+        return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm))
+    with file.open("rb") as opened:
+        status = os.fstat(opened.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ValueError("the passphrase file is open to other users; set its mode to 0600")
+        content = opened.read(_MAX_PASSPHRASE_BYTES + 1)
+    line = content.split(b"\n", 1)[0].removesuffix(b"\r")
+    if len(content) > _MAX_PASSPHRASE_BYTES or not line:
+        raise ValueError("the passphrase file must have the passphrase in its first line")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("the passphrase file must be UTF-8 text") from None
+
+
+def write_durably(path: Path, data: bytes, *, secret: bool) -> None:
+    """Put `data` at `path`, whole or not at all, and on disk when this returns. secret: readable by the owner only.
+
+    Raises OSError.
+    """
+    # A name of its own beside the target: two commands at once do not meet, and the rename stays on one disk.
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if secret else 0o644)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,189 @@
+"""Registration: a key of the device's own or a provisioned one, the server's share, and the first joint signature.
+
+Until that signature both sides hold the credential as provisional, and it answers no request. If there is none, a
+key of the device's own is forgotten and a provisioned one waits for the next try.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from device_sdk.authenticator.accounts import check_not_excluded, replaced_credentials
+from device_sdk.authenticator.attestation import none_attestation, packed_self_attestation
+from device_sdk.authenticator.client_data import ClientData
+from device_sdk.authenticator.options import AttestationForm, CreationOptions
+from device_sdk.authenticator.responses import registration_response
+from device_sdk.ceremony import RunningCeremony
+from device_sdk.errors import ShareExpired, TandemError
+from device_sdk.joint_login import JointLogin, Signed
+from device_sdk.key_generation import generate_split_key
+from device_sdk.transport import RequestKey
+from device_sdk.vault.provisioned import ProvisionedKey
+from device_sdk.vault.state import Credential, DeviceState
+from mpc.login.authenticator_data import cose_rsa_key, registration_data
+from mpc.login.enrolment_messages import AddCredential
+from mpc.login.provisioned_messages import AdoptKey
+from mpc.threshold_rsa.encodings import Algorithm
+from mpc.threshold_rsa.shares import KeyShare
+
+_CREDENTIAL_ID_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A new passkey that is durable on this device. `replaced`: ids of those that it took the place of."""
+
+    credential: Credential
+    signed: Signed
+    replaced: list[bytes]
+
+    def response(self, wanted: CreationOptions, client_data: ClientData) -> dict[str, Any]:
+        """RegistrationResponseJSON."""
+        algorithm, key = int(self.credential.algorithm), self.credential.key_share.key
+        authenticator_data = self.signed.authenticator_data
+        if wanted.attestation is AttestationForm.PACKED_SELF:
+            attestation = packed_self_attestation(authenticator_data, algorithm, self.signed.signature)
+        else:
+            attestation = none_attestation(authenticator_data)
+        return registration_response(
+            credential_id=self.credential.credential_id,
+            client_data=client_data,
+            authenticator_data=authenticator_data,
+            attestation_object=attestation,
+            algorithm=algorithm,
+            modulus=key.modulus,
+            exponent=key.exponent,
+            discoverable=wanted.discoverable if wanted.cred_props else None,
+        )
+
+
+def register(
+    ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str, *, modulus_bits: int, now: float
+) -> Registered:
+    """Register with `rp_id`. now: Unix seconds. A provisioned key that waits for `rp_id` is taken before all else.
+
+    Raises InvalidState, ShareExpired, ProvisioningRequired, ProvisionedKeyRefused and the faults of a joint login.
+    """
+    _refuse_excluded(ceremony, wanted, rp_id)
+    # What a crash has left behind goes first: its counter belongs to the key that waits again.
+    waiting = _waiting_key(ceremony.store.change(DeviceState.without_provisional), rp_id, now)
+    server_share = None
+    if waiting is None:
+        with ceremony.report.step("device: generate and split key"):
+            own, server_share = generate_split_key(ceremony.rng, modulus_bits)
+        credential = _provisional(wanted, rp_id, ceremony.rng.bytes(_CREDENTIAL_ID_BYTES), own, int(now))
+    else:
+        credential = _provisional(wanted, rp_id, waiting.key_id, waiting.key_share, int(now))
+        credential = replace(credential, sign_count=waiting.sign_count)
+    state = ceremony.store.change(lambda before: before.with_credential(credential))
+    replaced = _replaced_by(state, credential)
+    try:
+        if server_share is not None:
+            with ceremony.report.step("server: store its share"):
+                _add_credential(ceremony, credential, server_share)
+        else:
+            with ceremony.report.step("server: adopt the provisioned key"):
+                _adopt_key(ceremony, credential)
+        signed = ceremony.sign(
+            JointLogin(
+                kind="create",
+                credential_id=credential.credential_id,
+                client_data=ceremony.client_data,
+                authenticator_data=_registration_data,
+                probe=ceremony.probe,
+                on_match=lambda before: _activated(before, credential),
+            )
+        )
+    except TandemError:
+        # No signature, no passkey. The server forgets a provisional one by itself, and keeps a provisioned one.
+        ceremony.store.change(DeviceState.without_provisional)
+        raise
+    return Registered(credential, signed, replaced)
+
+
+def _refuse_excluded(ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str) -> None:
+    """Raise InvalidState if a passkey here is excluded, once the user is verified by a match with it.
+
+    The signature of that match is dropped: its client data are those of a registration, so nothing it could
+    be used for would accept it.
+    """
+    active = [c for c in ceremony.store.state.credentials if not c.provisional]
+    excluded = [c for c in active if c.rp_id == rp_id and c.credential_id in wanted.excluded_ids]
+    if excluded:
+        ceremony.assertion(excluded[0])
+        check_not_excluded(active, rp_id, wanted.excluded_ids)
+
+
+def _waiting_key(state: DeviceState, rp_id: str, now: float) -> ProvisionedKey | None:
+    """The oldest unexpired key that waits for `rp_id`; None if none ever waited.
+
+    Raises ShareExpired if all have expired: a key of the device's own in its place would be one that nobody dealt.
+    """
+    waiting = [key for key in state.provisioned if key.rp_id == rp_id]
+    usable = [key for key in waiting if not key.is_expired(now)]
+    if waiting and not usable:
+        raise ShareExpired
+    return usable[0] if usable else None
+
+
+def _provisional(wanted: CreationOptions, rp_id: str, credential_id: bytes, own: KeyShare, now: int) -> Credential:
+    return Credential(
+        credential_id=credential_id,
+        rp_id=rp_id,
+        user_handle=wanted.user_id,
+        user_name=wanted.user_name,
+        user_display_name=wanted.user_display_name,
+        algorithm=Algorithm(wanted.algorithm),
+        key_share=own,
+        sign_count=0,
+        discoverable=wanted.discoverable,
+        provisional=True,
+        created_at=now,
+    )
+
+
+def _add_credential(ceremony: RunningCeremony, credential: Credential, server_share: KeyShare) -> None:
+    state = ceremony.store.state
+    key = server_share.key
+    message = AddCredential(
+        enrolment_id=state.enrolment_id,
+        credential_id=credential.credential_id,
+        rp_id=credential.rp_id,
+        algorithm=int(credential.algorithm),
+        modulus=key.modulus_bytes,
+        exponent=key.exponent,
+        key_share=server_share.to_bytes(),
+    )
+    ceremony.api.add_credential(message, RequestKey.from_scalar(state.request_key), ceremony.deadline, ceremony.report)
+
+
+def _adopt_key(ceremony: RunningCeremony, credential: Credential) -> None:
+    state = ceremony.store.state
+    message = AdoptKey(state.enrolment_id, credential.credential_id, int(credential.algorithm))
+    ceremony.api.adopt_key(message, RequestKey.from_scalar(state.request_key), ceremony.deadline, ceremony.report)
+
+
+def _registration_data(credential: Credential) -> bytes:
+    key = credential.key_share.key
+    cose_key = cose_rsa_key(int(credential.algorithm), key.modulus, key.exponent)
+    return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key)
+
+
+def _activated(state: DeviceState, credential: Credential) -> DeviceState:
+    """The new passkey counts, and takes the place of the discoverable one of the same account.
+
+    In the same write a provisioned key stops waiting: it can never be registered a second time.
+    """
+    current = state.credential(credential.credential_id)
+    kept = state.without_credentials(_replaced_by(state, credential)).without_provisioned(credential.credential_id)
+    return kept.with_credential(replace(current, provisional=False))
+
+
+def _replaced_by(state: DeviceState, credential: Credential) -> list[bytes]:
+    """Ids of the passkeys that a new one takes the place of."""
+    others = [c for c in state.credentials if not c.provisional]
+    replaced = replaced_credentials(
+        others, credential.rp_id, credential.user_handle, discoverable=credential.discoverable
+    )
+    return [c.credential_id for c in replaced]

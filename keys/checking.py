@@ -1,0 +1,73 @@
+"""`verify`: is this folder, as a whole, what a ceremony made?"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from keys.batch_gcd import shared_factors
+from keys.input_files import CeremonyFolder
+from keys.refusal import Refusal
+from mpc.provisioning.ceremony import Ceremony, check_ceremony
+from mpc.provisioning.manifest import MANIFEST_NAME
+from mpc.threshold_rsa.share_package import Role
+
+PROVES = (
+    "every file is the one that the holder of the ceremony's key signed, each half is labelled for its recipient, "
+    "and no two keys share a prime"
+)
+DOES_NOT_PROVE = (
+    "that the halves inside fit (their holders see that when they open them), that nobody kept a key, or who held "
+    "the ceremony's key: compare its fingerprint with what the witnesses wrote down"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFolder:
+    """A folder that was verified, and the SHA-256 of its manifest's file."""
+
+    folder: CeremonyFolder
+    ceremony: Ceremony
+    manifest_digest: bytes
+
+    def read_again(self, path: str) -> bytes:
+        """A file that was verified before, if it still is the same. Raises Refusal("changed")."""
+        data = self.folder.read(path)
+        if data is None or hashlib.sha256(data).digest() != self.ceremony.manifest.files[path]:
+            raise Refusal("changed", f"{path} was changed while it was being read; find out by whom")
+        return data
+
+
+def check_folder(
+    folder: CeremonyFolder,
+    *,
+    roles: Collection[Role],
+    expected_fingerprint: str | None,
+    progress: Callable[[int, int], None],
+) -> CheckedFolder:
+    """Verify everything in the folder; the halves of `roles` must be there.
+
+    Raises CeremonyError, and Refusal: "other_ceremony_key", "shared_factor", or one of `CeremonyFolder`'s.
+    """
+    manifests: list[bytes] = []
+
+    def read(path: str) -> bytes | None:
+        data = folder.read(path)
+        if path == MANIFEST_NAME and data is not None:
+            manifests.append(data)
+        return data
+
+    ceremony = check_ceremony(read, roles=roles, listing=folder.listing(), progress=progress)
+    if expected_fingerprint is not None and not hmac.compare_digest(ceremony.signed.fingerprint, expected_fingerprint):
+        raise Refusal(
+            "other_ceremony_key",
+            f"{MANIFEST_NAME} is signed with another key than the one expected: this is not that ceremony",
+        )
+    keys = ceremony.manifest.keys
+    if pairs := shared_factors([dealt.key.modulus for dealt in keys]):
+        raise Refusal(
+            "shared_factor", f"keys number {pairs[0][0] + 1} and {pairs[0][1] + 1} share a prime: use neither"
+        )
+    return CheckedFolder(folder, ceremony, hashlib.sha256(manifests[-1]).digest())

@@ -1,0 +1,209 @@
+"""`tandem-device` as a person runs it: real processes, vaults, and a real server behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_TESTS = Path(__file__).parent.parent
+for _folder in ("state_machine", "end_to_end"):
+    if str(_TESTS / _folder) not in sys.path:
+        sys.path.append(str(_TESTS / _folder))
+
+from people import Person, enrolled_device  # noqa: E402
+from real_server import ThreadServer, thread_server  # noqa: E402
+from relying_parties import RelyingParty  # noqa: E402
+from state_machine_dealer import Dealt, deal  # noqa: E402
+
+from device_sdk import Device, KeyFile, Passphrase, VaultKey  # noqa: E402
+from device_sdk.authenticator.base64url import encode  # noqa: E402
+from mpc.provisioning.recipient import Recipient  # noqa: E402
+from mpc.provisioning.recipient_key import RecipientKey  # noqa: E402
+
+PASSPHRASE = "a passphrase of ann's"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
+    with thread_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def run(*arguments: str | Path, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "device_sdk", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, input=typed, timeout=60)
+
+
+def done(*arguments: str | Path, typed: str | None = None) -> str:
+    result = run(*arguments, typed=typed)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "" or typed is not None
+    return result.stdout
+
+
+def failed(*arguments: str | Path) -> str:
+    """What it says on standard error: one line or two, and no traceback."""
+    result = run(*arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("tandem-device: ") and "Traceback" not in result.stderr
+    assert result.stderr.count("\n") <= 2
+    return result.stderr
+
+
+def enrolled(server: ThreadServer, folder: Path, name: str, person: Person, key: VaultKey | None = None) -> Path:
+    vault = folder / f"{name}.vault"
+    key = key or KeyFile(folder / f"{name}.key")
+    enrolled_device(server, folder, person, vault=vault, vault_key=key).close()
+    return vault
+
+
+def imported(server: ThreadServer, recipients: list[Recipient], folder: Path, which: int) -> tuple[Dealt, list[Path]]:
+    """A ceremony that the server has imported, and the devices' files."""
+    dealt = deal(server.context, recipients, which=which)
+    dealt.import_into(server.context)
+    files = [folder / f"{which}-{at}.share" for at in range(len(recipients))]
+    for at, file in enumerate(files):
+        file.write_bytes(dealt.device_file(at))
+    return dealt, files
+
+
+def test_a_fleet_from_recipients_to_logins(server: ThreadServer, tmp_path: Path) -> None:
+    """The whole of the device's side on the command line; then each person registers and signs in three times."""
+    people = [Person(1), Person(2)]
+    vaults = [enrolled(server, tmp_path, f"phone{at}", person) for at, person in enumerate(people)]
+
+    told = done("recipient", *vaults, "--out", tmp_path / "recipients", "--suite", "mlkem768-x25519")
+    documents = sorted((tmp_path / "recipients").iterdir())
+    recipients = [Recipient.decode(document.read_bytes()) for document in documents]
+    assert [document.stem for document in documents] == [r.enrolment_id.hex() for r in recipients if r.enrolment_id]
+    for recipient in recipients:
+        assert recipient.fingerprint in told
+    by_vault = [
+        next(at for at, r in enumerate(recipients) if r.enrolment_id and r.enrolment_id.hex() in line)
+        for line in told.splitlines()
+    ]
+    dealt, files = imported(server, recipients, tmp_path, 0)
+
+    for vault, person, at in zip(vaults, people, by_vault, strict=True):
+        key_id = encode(dealt.key_id(at))
+        assert done("import-share", vault, files[at]) == f"imported: {key_id} for shop.example, never expires\n"
+        assert done("import-share", vault, files[at]).startswith("waits already: ")
+        assert key_id in done("provisioned", vault)
+        (waiting,) = json.loads(done("provisioned", vault, "--json"))["provisioned"]
+        assert (waiting["key_id"], waiting["rp_id"], waiting["not_after"]) == (key_id, "shop.example", None)
+        shop = RelyingParty()
+        with Device.open(vault, vault_key=KeyFile(vault.with_suffix(".key"))) as device:
+            options = shop.creation_options()
+            assert shop.register(options, device.create(options, shop.origin, person.capture())) == dealt.key_id(at)
+            for _ in range(3):
+                options = shop.request_options()
+                shop.authenticate(options, device.get(options, shop.origin, person.capture()))
+        assert json.loads(done("provisioned", vault, "--json")) == {"provisioned": []}
+        (held,) = json.loads(done("credentials", vault, "--json"))["credentials"]
+        assert (held["id"], held["sign_count"], held["algorithm"]) == (key_id, 4, "RS256")
+        assert key_id in done("credentials", vault)
+        assert done("import-share", vault, files[at]).startswith("in use already: ")
+        assert done("delete", vault, key_id) == "deleted\n"
+        assert json.loads(done("credentials", vault, "--json")) == {"credentials": []}
+
+
+def test_a_vault_under_a_passphrase(server: ThreadServer, tmp_path: Path) -> None:
+    """Asked for, or from a file that is its owner's alone; never an argument, which every user of a machine sees."""
+    vault = enrolled(server, tmp_path, "phone", Person(3), Passphrase(PASSPHRASE))
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text(PASSPHRASE + "\n")
+
+    assert "0600" in failed("provisioned", vault, "--vault-passphrase-file", passphrase)
+    passphrase.chmod(0o600)
+    from_file = done("recipient", vault, "--out", tmp_path / "r.json", "--vault-passphrase-file", passphrase)
+    typed = done("recipient", vault, "--out", tmp_path / "again.json", typed=PASSPHRASE + "\n")
+
+    assert from_file.split()[0] in typed
+    assert (tmp_path / "r.json").read_bytes() == (tmp_path / "again.json").read_bytes()
+    passphrase.write_text("not the passphrase\n")
+    assert "does not open" in failed("provisioned", vault, "--vault-passphrase-file", passphrase)
+    passphrase.write_text("\n")
+    assert "first line" in failed("provisioned", vault, "--vault-passphrase-file", passphrase)
+
+
+def test_the_exported_key_is_its_owner_s_alone(server: ThreadServer, tmp_path: Path) -> None:
+    """It opens every share that was sealed to the device."""
+    vault = enrolled(server, tmp_path, "phone", Person(4))
+    passphrase, out = tmp_path / "passphrase", tmp_path / "recipient.key"
+    passphrase.write_text("for the safe of the bank\n")
+    passphrase.chmod(0o600)
+
+    assert "no recipient" in failed("export-recipient-key", vault, "--out", out, "--passphrase-file", passphrase)
+    assert not out.exists()
+    done("recipient", vault, "--out", tmp_path / "r.json", "--name", "ann's phone")
+    done("export-recipient-key", vault, "--out", out, "--passphrase-file", passphrase)
+
+    opened = RecipientKey.unprotect(out.read_bytes(), "for the safe of the bank")
+    assert opened.recipient == Recipient.decode((tmp_path / "r.json").read_bytes())
+    assert opened.recipient.name == "ann's phone"
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert opened.key.raw.hex() not in (tmp_path / "r.json").read_text()
+    passphrase.write_text("short\n")
+    assert "12 characters" in failed("export-recipient-key", vault, "--out", out, "--passphrase-file", passphrase)
+    assert RecipientKey.unprotect(out.read_bytes(), "for the safe of the bank") == opened
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_faults_are_one_sentence_that_names_the_file(server: ThreadServer, tmp_path: Path) -> None:
+    """A fleet has many files; whoever reads the message must know which of them to look at."""
+    vault = enrolled(server, tmp_path, "phone", Person(5))
+    share = tmp_path / "wrong.share"
+    share.write_bytes(b"something else")
+
+    assert f"{tmp_path / 'no.vault'}: there is no vault" in failed("provisioned", tmp_path / "no.vault")
+    assert "is not a vault" in failed("provisioned", share)
+    assert "recipient" in failed("import-share", vault, share)
+    done("recipient", vault, "--out", tmp_path / "r.json")
+    assert f"{share}: this is no share file" in failed("import-share", vault, share)
+    assert "cannot be read" in failed("import-share", vault, tmp_path / "none.share")
+    assert "renew" in failed("recipient", vault, "--out", tmp_path / "r.json", "--suite", "mlkem768-x25519")
+    assert "no key of that id" in failed("delete", vault, "AAAA")
+    assert "no key of that id" in failed("delete", vault, "not base64!")
+    assert "names and permissions" in failed("recipient", vault, "--out", tmp_path / "no" / "r.json")
+    (tmp_path / "other.key").write_bytes(bytes(32))
+    (tmp_path / "other.key").chmod(0o600)
+    assert "does not open" in failed("provisioned", vault, "--key-file", tmp_path / "other.key")
+    with Device.open(vault, vault_key=KeyFile(tmp_path / "phone.key")):
+        assert "may succeed later" in failed("provisioned", vault)
+
+
+def test_what_was_imported_before_a_wrong_file_stays(server: ThreadServer, tmp_path: Path) -> None:
+    """The same command is simply given again, with the right file."""
+    vault = enrolled(server, tmp_path, "phone", Person(6))
+    done("recipient", vault, "--out", tmp_path / "r.json")
+    recipient = Recipient.decode((tmp_path / "r.json").read_bytes())
+    _, first = imported(server, [recipient], tmp_path, 2)
+    later = deal(server.context, [recipient], which=3)
+    second = tmp_path / "later.share"
+    second.write_bytes(later.device_file())
+
+    result = run("import-share", vault, *first, second)
+
+    assert result.returncode == 1 and result.stdout.startswith("imported: ")
+    assert f"{second}: the server does not hold the matching half" in result.stderr
+    later.import_into(server.context)
+    told = done("import-share", vault, *first, second).splitlines()
+    assert [line.split(":")[0] for line in told] == ["waits already", "imported"]
+
+
+def test_a_renewed_recipient_has_another_fingerprint(server: ThreadServer, tmp_path: Path) -> None:
+    vault = enrolled(server, tmp_path, "phone", Person(7))
+    out = tmp_path / "r.json"
+
+    first = done("recipient", vault, "--out", out)
+    assert done("recipient", vault, "--out", out) == first
+    assert done("recipient", vault, "--out", out, "--renew") != first
