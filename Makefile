@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench format clean
+.PHONY: help demo demo-web test check bench bench-keys fuzz format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -12,6 +12,8 @@ help:
 	@echo "make test       lint, types, import contracts, tests  ARGS=\"-k name\""
 	@echo "make check      lint, types and import contracts only"
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
+	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
+	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
 
 demo: $(VENV)/.installed
 	$(PY) -m relying_party_demo.story $(ARGS)
@@ -31,6 +33,12 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(PY) -m benchmarks $(ARGS)
 
+bench-keys: $(VENV)/.installed-dev
+	$(PY) -m benchmarks.provisioning $(ARGS)
+
+fuzz: $(VENV)/.installed-fuzz
+	$(PY) tests/fuzz/fuzz_provisioning.py $(ARGS)
+
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -49,3 +57,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@

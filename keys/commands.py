@@ -185,7 +185,7 @@ def verify(
         compared = {"ceremony_key_compared": bool(expected), "proves": PROVES, "does_not_prove": DOES_NOT_PROVE}
         _print_json({"verified": True, **_summary(manifest, fingerprint), **compared})
         return
-    print(f"verified: {len(manifest.keys)} keys for {manifest.rp_id}, ceremony {manifest.ceremony_id.hex()}")
+    print(f"verified: {_counted(manifest)} for {manifest.rp_id}, ceremony {manifest.ceremony_id.hex()}")
     print(
         f"ceremony's key: {fingerprint}" + (", as expected" if expected else ", compare it with the witnesses' notes")
     )
@@ -252,7 +252,7 @@ def _tell_result(out: Path, manifest: Manifest, there: Attendance, as_json: bool
         elapsed = manifest.finished_at - manifest.started_at
         _print_json({"out": str(out), "seconds": elapsed, **_summary(manifest, there.fingerprint)})
         return
-    print(f"done: {len(manifest.keys)} keys for {manifest.rp_id} in {out}")
+    print(f"done: {_counted(manifest)} for {manifest.rp_id} in {out}")
     print(f"ceremony: {manifest.ceremony_id.hex()}, revision {manifest.revision}")
     print("ceremony's key, for the witnesses to write down and sign:")
     print(f"  {there.fingerprint}")
@@ -269,6 +269,10 @@ def _summary(manifest: Manifest, fingerprint: str) -> dict[str, Any]:
         "recipients": len(manifest.recipients),
         "keys": [to_base64url(dealt.key.key_id) for dealt in manifest.keys],
     }
+
+
+def _counted(manifest: Manifest) -> str:
+    return "1 key" if len(manifest.keys) == 1 else f"{len(manifest.keys)} keys"
 
 
 def _print_seen(seen: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shamir_mnemonic import MnemonicError, Share, combine_mnemonics, generate_mnemonics  # type: ignore[import-untyped]
-from shamir_mnemonic.wordlist import WORDLIST  # type: ignore[import-untyped]
+from shamir_mnemonic import MnemonicError, Share, combine_mnemonics, generate_mnemonics
+from shamir_mnemonic.wordlist import WORDLIST
 
 from keys.refusal import Refusal
 from mpc.errors import DecodeError

@@ -51,11 +51,13 @@ def tell(console: Console, folder: Path, dump: Path | None, *, provisioned: bool
         phone = holder[0]
         try:
             ceremony = deal_first_key(story, phone, auth, folder) if provisioned else None
+            story.step("register a passkey (RS256, packed)", lambda: register(story, site, phone))
+            if ceremony is not None:
+                is_the_dealt_key(story, phone, ceremony)
             _life(story, site, phone)
             _clone(story, site, phone, auth, folder)
             _revocation(story, site, phone, auth)
             if ceremony is not None:
-                is_the_dealt_key(story, phone, ceremony)
                 import_old_keys(story, settings.origin, phone, auth, folder)
         finally:
             phone.close()
@@ -63,7 +65,6 @@ def tell(console: Console, folder: Path, dump: Path | None, *, provisioned: bool
 
 
 def _life(story: Story, site: VisitorClient, phone: SimulatedPhone) -> None:
-    story.step("register a passkey (RS256, packed)", lambda: register(story, site, phone))
     for count in (1, 2, 3):
         story.step(f"log in, noisy capture {count}", lambda: log_in(story, site, phone))
     story.step("impostor's finger on the right phone", lambda: refused(site, phone, "no_match", who="impostor"))

@@ -1,6 +1,6 @@
 """Fuzz everything that provisioning reads: share files, recipients, manifests, ceremonies, key files.
 
-    python tests/fuzz/fuzz_provisioning.py --count 200000 [--json FILE]
+    python tests/fuzz/fuzz_provisioning.py --count 210000 [--json FILE]
 
 Half of the inputs come from each engine: hypothesis, and atheris (the extra "fuzz" of the package). The promise: a
 damaged file is refused with the documented error and never taken. Exit code 0 if it was kept for all inputs, 1 if not,
@@ -33,7 +33,7 @@ _HERE = Path(__file__).parent
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fuzz everything that provisioning reads.")
-    parser.add_argument("--count", type=int, default=200_000, help="inputs in all, at least (default 200000)")
+    parser.add_argument("--count", type=int, default=210_000, help="inputs in all, at least (default 210000)")
     parser.add_argument("--json", type=Path, help="write the counts here")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="default: a fresh one, printed")
     given = parser.parse_args(arguments)
