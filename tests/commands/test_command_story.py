@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import webauthn
+from fido2 import cbor
 from fido2.server import Fido2Server
 from fido2.webauthn import AttestedCredentialData, PublicKeyCredentialRpEntity
 from webauthn.helpers.exceptions import InvalidAuthenticationResponse
@@ -19,12 +21,22 @@ from webauthn.helpers.exceptions import InvalidAuthenticationResponse
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one run of the story, with out.json and the dumped ceremonies."""
-    folder = tmp_path_factory.mktemp("story")
+    return _told(tmp_path_factory.mktemp("story"))
+
+
+@pytest.fixture(scope="module")
+def dealt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for the story with keys from a dealer."""
+    return _told(tmp_path_factory.mktemp("dealt"), "--provisioned")
+
+
+def _told(folder: Path, *arguments: str) -> Path:
+    story = [sys.executable, "-m", "relying_party_demo.story", *arguments]
     done = subprocess.run(
-        [sys.executable, "-m", "relying_party_demo.story", "--json", folder / "out.json", "--dump", folder / "dump"],
+        [*story, "--json", folder / "out.json", "--dump", folder / "dump"],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,6 +106,41 @@ def test_the_dumped_ceremonies_satisfy_python_fido2(told: Path) -> None:
         assert server.authenticate_complete(state, [credential], get["response"]) == credential
 
 
+def test_dealt_keys_carry_registrations_and_logins(dealt: Path) -> None:
+    """One generated, one from a PEM file, one from PKCS#12: each in the eyes of py_webauthn, three logins and more."""
+    document = json.loads((dealt / "out.json").read_text())
+    assert document["ok"] is True and len(document["steps"]) == 43
+    by_key: dict[bytes, list[dict[str, Any]]] = {}
+
+    for ceremony in _documents(dealt):
+        by_key.setdefault(_bytes(ceremony["response"]["rawId"]), []).append(ceremony)
+
+    assert [len(ceremonies) - 1 for ceremonies in by_key.values()] == [5, 3, 3]
+    for key_id, (create, *gets) in by_key.items():
+        made = webauthn.verify_registration_response(
+            credential=create["response"],
+            expected_challenge=_bytes(create["options"]["challenge"]),
+            expected_rp_id=create["rp_id"],
+            expected_origin=create["origin"],
+            require_user_verification=True,
+        )
+        assert _thumbprint(made.credential_public_key) == key_id
+        count = made.sign_count
+        for get in gets:
+            count = _verify(get, made.credential_public_key, count).new_sign_count
+
+
+def _thumbprint(cose_key: bytes) -> bytes:
+    """RFC 7638 over the key that the relying party stored."""
+    numbers = cbor.decode(cose_key)
+    members = {"e": _text(numbers[-2]), "kty": "RSA", "n": _text(numbers[-1])}
+    return hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
+
+
+def _text(number: bytes) -> str:
+    return base64.urlsafe_b64encode(number).rstrip(b"=").decode()
+
+
 def _verify(get: dict[str, Any], public_key: bytes, sign_count: int) -> Any:
     return webauthn.verify_authentication_response(
         credential=get["response"],
@@ -110,8 +157,12 @@ def _same(ceremony: dict[str, Any]) -> Any:
     return lambda origin: origin == ceremony["origin"]
 
 
+def _documents(told: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((told / "dump").iterdir())]
+
+
 def _ceremonies(told: Path) -> list[dict[str, Any]]:
-    documents = [json.loads(path.read_text()) for path in sorted((told / "dump").iterdir())]
+    documents = _documents(told)
     assert [document["kind"] for document in documents] == ["create", *["get"] * (len(documents) - 1)]
     for document in documents:
         assert set(document) == {"kind", "origin", "rp_id", "options", "response"}
