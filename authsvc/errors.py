@@ -43,7 +43,8 @@ PROBLEMS: dict[str, Problem] = {
     "provisioning_required": Problem(
         403,
         "Provisioned key required",
-        "This relying party takes only keys that its security team has provisioned. Ask for one.",
+        "Here this device registers with a key that a security team has provisioned. Import its share first, or ask"
+        " for one.",
     ),
     # One refusal for quarantined, revoked and disabled: the difference is the operator's business.
     "not_active": Problem(403, "Enrolment not active", "This enrolment cannot be used now. Its operator can say why."),

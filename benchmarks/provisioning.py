@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks import machine
 from keys.dealing_processes import available_processes
 from mpc.primitives.hpke import HpkeSuite
-from mpc.provisioning.recipient import new_recipient
+from mpc.provisioning.recipient import Recipient, new_recipient
 from mpc.threshold_rsa.share_package import Role
 
 
@@ -57,6 +57,7 @@ def measure(keys: int, bits: int, rounds: int) -> ProvisioningFigures:
     ):
         folder = Path(directory)
         server, device = _recipients(folder)
+        read_out = [option for file in (server, device) for option in ("--expect", _fingerprint(file))]
         list(bare.map(_generate, [bits] * processes))  # the processes are up before the clock starts
         for number in range(rounds):
             start = time.perf_counter()
@@ -64,7 +65,7 @@ def measure(keys: int, bits: int, rounds: int) -> ProvisioningFigures:
             bare_s += time.perf_counter() - start
             out = folder / f"ceremony-{number}"
             dealing = ["generate", "--bits", str(bits), "--count", str(each), "--server", str(server)]
-            dealt_s += _timed([*dealing, "--device", str(device), "--rp-id", "localhost", "--out", str(out)])
+            dealt_s += _timed([*dealing, "--device", str(device), "--rp-id", "localhost", "--out", str(out), *read_out])
             verified_s += _timed(["verify", str(out)])
     made = each * rounds
     return ProvisioningFigures(
@@ -121,6 +122,10 @@ def _recipients(folder: Path) -> tuple[Path, Path]:
         )
         path.write_bytes(recipient.document)
     return paths
+
+
+def _fingerprint(file: Path) -> str:
+    return Recipient.decode(file.read_bytes()).fingerprint
 
 
 def _generate(bits: int) -> None:

@@ -63,8 +63,14 @@ class AsyncDevice:
     async def export_recipient_key(self, passphrase: str) -> bytes:
         return await asyncio.to_thread(self._device.export_recipient_key, passphrase)
 
-    async def import_share(self, source: str | Path | bytes) -> ProvisionedKeyInfo:
-        return await asyncio.to_thread(self._device.import_share, source)
+    async def retire_recipient(self) -> None:
+        await asyncio.to_thread(self._device.retire_recipient)
+
+    async def import_share(
+        self, source: str | Path | bytes, *, manifest: str | Path | bytes | None = None, ceremony_key: str | None = None
+    ) -> ProvisionedKeyInfo:
+        """`Device.import_share`."""
+        return await asyncio.to_thread(self._device.import_share, source, manifest=manifest, ceremony_key=ceremony_key)
 
     @property
     def last_ceremony(self) -> CeremonyReport | None:

@@ -18,10 +18,17 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from device_sdk.authenticator import base64url
-from device_sdk.command_files import VaultKeyChoice, passphrase_from, write_durably
+from device_sdk.command_files import (
+    VaultKeyChoice,
+    passphrase_from,
+    require_no_file,
+    require_replaceable,
+    write_new,
+    write_recipient,
+)
 from device_sdk.device import Device
 from device_sdk.errors import Advice, TandemError
-from device_sdk.provisioning import ProvisionedKeyInfo
+from device_sdk.expiry import Expiring
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.times import to_text
 
@@ -54,12 +61,19 @@ def recipient(
     suite: Annotated[HpkeSuite | None, typer.Option(help="Encryption of shares; x25519 unless told otherwise.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the device for the people who deal.")] = None,
     renew: Annotated[
-        bool, typer.Option("--renew", help="Make a new one; shares sealed to the old one must be rewrapped.")
+        bool,
+        typer.Option(
+            "--renew",
+            help="Make a new one; shares sealed to the old one are lost, unless its key was exported before.",
+        ),
     ] = False,
     key_file: KeyFileOption = None,
     vault_passphrase_file: VaultPassphrase = None,
 ) -> None:
-    """Write the public file that dealers seal to, and print its fingerprint to read to them."""
+    """Write the public file that dealers seal to, and print its fingerprint to read to them.
+
+    A recipient file of that name is replaced; any other file is left alone.
+    """
     into_folder = len(vaults) > 1 or out.is_dir()
     keys = VaultKeyChoice(key_file, vault_passphrase_file)
     with _errors_for_people():
@@ -67,9 +81,11 @@ def recipient(
             out.mkdir(parents=True, exist_ok=True)
         for vault in vaults:
             with _opened(vault, keys) as device:
-                made = device.recipient(suite=suite, name=name, renew=renew)
                 target = out / f"{device.enrolment_id.hex()}.json" if into_folder else out
-            write_durably(target, made.document, secret=False)
+                with _about(target):
+                    require_replaceable(target)  # before a renewal forgets the old one
+                made = device.recipient(suite=suite, name=name, renew=renew)
+            write_recipient(target, made)
             _out.print(f"{made.fingerprint}  {target}", markup=False)
 
 
@@ -77,19 +93,24 @@ def recipient(
 def import_share(
     vault: Vault,
     files: Annotated[list[Path], typer.Argument(help="Share files of this device.")],
+    manifest: Annotated[Path | None, typer.Option(help="The ceremony's manifest.json; with --ceremony-key.")] = None,
+    ceremony_key: Annotated[
+        str | None, typer.Option(help="Fingerprint of the ceremony's key, from its witnesses: who dealt the shares.")
+    ] = None,
     key_file: KeyFileOption = None,
     vault_passphrase_file: VaultPassphrase = None,
     ca_file: CaFile = None,
 ) -> None:
     """Take in this device's halves of dealt keys, one file after the other; stops at the first that is refused.
 
-    Files taken in before stay, and giving them again is harmless.
+    Files taken in before stay, and giving them again is harmless. Without --manifest and --ceremony-key the server
+    alone vouches for who dealt them.
     """
     with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
         for file in files:
             known = {key.key_id for key in device.provisioned()}
             with _about(file):
-                key = device.import_share(file)
+                key = device.import_share(file, manifest=manifest, ceremony_key=ceremony_key)
             told = "in use already" if key.in_use else "waits already" if key.key_id in known else "imported"
             _out.print(f"{told}: {base64url.encode(key.key_id)} for {key.rp_id}, {_expiry(key)}", markup=False)
 
@@ -142,17 +163,19 @@ def credentials(
             "sign_count": item.sign_count,
             "discoverable": item.discoverable,
             "created_at": item.created_at,
+            "not_after": item.not_after,
         }
         for item in held
     ]
     if as_json:
         _print_json({"credentials": documents})
         return
-    table = Table(Column("id", no_wrap=True, min_width=43), "relying party", "user", "algorithm", "bits", "signatures")
+    columns = ("relying party", "user", "algorithm", "bits", "signatures", "expires")
+    table = Table(Column("id", no_wrap=True, min_width=43), *columns)
     for item in held:
         # The user's name came from a relying party: nothing in it may steer a terminal.
         user = "".join(letter if letter.isprintable() else "�" for letter in item.user_name).replace("[", "\\[")
-        row = (item.rp_id, user, item.algorithm, str(item.modulus_bits), str(item.sign_count))
+        row = (item.rp_id, user, item.algorithm, str(item.modulus_bits), str(item.sign_count), _expiry(item))
         table.add_row(base64url.encode(item.credential_id), *row)
     _out.print(table)
 
@@ -175,6 +198,18 @@ def delete(
 
 
 @app.command()
+def retire_recipient(
+    vault: Vault,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+) -> None:
+    """Forget the recipient's private key, once every share sealed to it is imported: nothing opens with it any more."""
+    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
+        device.retire_recipient()
+    _out.print("retired")
+
+
+@app.command()
 def export_recipient_key(
     vault: Vault,
     out: Annotated[Path, typer.Option(help="The file to write, readable by its owner only.")],
@@ -186,13 +221,15 @@ def export_recipient_key(
 ) -> None:
     """Write the recipient's private key under a passphrase, for `tandem-keys rewrap` when this device is replaced.
 
-    Whoever has the file and the passphrase can open every half sealed to this device.
+    Whoever has the file and the passphrase can open every half sealed to this device. No file is ever replaced.
     """
     with _errors_for_people():
+        with _about(out):
+            require_no_file(out)  # before a passphrase is asked for
         with _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
             passphrase = passphrase_from(passphrase_file, "Passphrase for the exported key", confirm=True)
             exported = device.export_recipient_key(passphrase)
-        write_durably(out, exported, secret=True)
+        write_new(out, exported)
     _out.print(f"written: {out}", markup=False)
 
 
@@ -212,7 +249,7 @@ def _about(file: Path) -> Iterator[None]:
     """Faults in the block name the file, the innermost one; `-` where its name could steer a terminal."""
     try:
         yield
-    except TandemError as fault:
+    except (TandemError, ValueError) as fault:
         if not hasattr(fault, "__notes__"):
             fault.add_note(str(file) if str(file).isprintable() else "-")
         raise
@@ -224,13 +261,16 @@ def _errors_for_people() -> Iterator[None]:
     try:
         yield
     except TandemError as fault:
-        where = "".join(f"{note}: " for note in getattr(fault, "__notes__", ()))
         again = "\nThe same command may succeed later." if fault.advice is Advice.RETRY else ""
-        _fail(f"{where}{fault}{again}")
+        _fail(f"{_where(fault)}{fault}{again}")
     except OSError as error:
         _fail(f"{error.strerror or 'a file cannot be read or written'}; check names and permissions")
     except ValueError as error:
-        _fail(str(error))
+        _fail(f"{_where(error)}{error}")
+
+
+def _where(error: Exception) -> str:
+    return "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
 
 
 def _fail(text: str) -> None:
@@ -238,7 +278,7 @@ def _fail(text: str) -> None:
     raise typer.Exit(1)
 
 
-def _expiry(key: ProvisionedKeyInfo) -> str:
+def _expiry(key: Expiring) -> str:
     return "never expires" if key.not_after is None else f"until {to_text(key.not_after)}"
 
 

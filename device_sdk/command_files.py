@@ -13,6 +13,8 @@ import typer
 
 from device_sdk.vault import KeyFile, KeySource, Passphrase, VaultKey, VaultKeyUnavailable, default_vault_key
 from device_sdk.vault.file import key_source
+from mpc.errors import DecodeError
+from mpc.provisioning.recipient import MAX_RECIPIENT_BYTES, Recipient
 
 _MAX_PASSPHRASE_BYTES = 4096
 
@@ -64,26 +66,70 @@ def passphrase_from(file: Path | None, prompt: str, *, confirm: bool = False) ->
         raise ValueError("the passphrase file must be UTF-8 text") from None
 
 
-def write_durably(path: Path, data: bytes, *, secret: bool) -> None:
-    """Put `data` at `path`, whole or not at all, and on disk when this returns. secret: readable by the owner only.
+def require_no_file(path: Path) -> None:
+    """Raises ValueError if there is anything at `path`, a link included."""
+    if os.path.lexists(path):
+        raise ValueError("there is a file of this name already; choose another one")
 
-    Raises OSError.
+
+def require_replaceable(path: Path) -> None:
+    """Raises ValueError if there is anything at `path` but a recipient file: a vault, a key, somebody's notes."""
+    try:
+        with path.open("rb") as file:
+            Recipient.decode(file.read(MAX_RECIPIENT_BYTES + 1))
+    except FileNotFoundError:
+        pass
+    except (OSError, DecodeError):
+        raise ValueError("there is something else of this name, not a recipient file; choose another one") from None
+
+
+def write_recipient(path: Path, made: Recipient) -> None:
+    """Put the file at `path`, whole or not at all, and on disk when this returns. Only its like is replaced.
+
+    Raises OSError; ValueError as `require_replaceable`.
     """
+    require_replaceable(path)
     # A name of its own beside the target: two commands at once do not meet, and the rename stays on one disk.
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if secret else 0o644)
+    _write(fresh, made.document, mode=0o644)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(fresh, path)
     except BaseException:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _settle(path.parent)
+
+
+def write_new(path: Path, secret: bytes) -> None:
+    """A new file of the owner's alone, on disk when this returns. Raises OSError; ValueError if there is one already.
+
+    Written in place: not every exchange medium can give a finished file its name only if that name is free. A power
+    cut may leave a part of it, which opens under no passphrase.
+    """
+    require_no_file(path)
+    _write(path, secret, mode=0o600)
+    _settle(path.parent)
+
+
+def _write(path: Path, data: bytes, *, mode: int) -> None:
+    """Into a file that this call makes, and takes away again if it fails."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        os.fsync(folder)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _settle(folder: Path) -> None:
+    """The names in the folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

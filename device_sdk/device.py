@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from device_sdk.authenticator.accounts import select_credential
+from device_sdk.authenticator.accounts import eligible_credentials, select_credential
 from device_sdk.authenticator.client_data import Ceremony, ClientData, build_client_data
 from device_sdk.authenticator.options import parse_creation_options, parse_request_options
 from device_sdk.authenticator.origin import parse_origin, relying_party_id
@@ -21,6 +21,7 @@ from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.enrolment import check_encoder, default_encoder
 from device_sdk.enrolment import enrol as enrol_with_server
+from device_sdk.expiry import unexpired
 from device_sdk.key_generation import MODULUS_BITS
 from device_sdk.provisioning import (
     ProvisionedKeyInfo,
@@ -28,6 +29,7 @@ from device_sdk.provisioning import (
     import_share,
     provisioned_info,
     recipient,
+    trusted_ceremony,
 )
 from device_sdk.recovery import finish_outstanding, recover
 from device_sdk.registration import register
@@ -36,7 +38,7 @@ from device_sdk.state_store import StateStore
 from device_sdk.transport import HttpTransport, RequestKey, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.keys import VaultKey, default_vault_key
-from device_sdk.vault.state import Credential
+from device_sdk.vault.state import Credential, DeviceState
 from mpc.login.enrolment_messages import RevokeCredential
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import Rng, SystemRng
@@ -51,7 +53,7 @@ ChooseAccount = Callable[[Sequence["CredentialInfo"]], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class CredentialInfo:
-    """What an app may show of a stored passkey. `created_at` is Unix time in seconds."""
+    """What an app may show of a stored passkey. `created_at` and `not_after` are Unix times in seconds."""
 
     credential_id: bytes
     rp_id: str
@@ -63,6 +65,7 @@ class CredentialInfo:
     sign_count: int
     discoverable: bool
     created_at: int
+    not_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Device:
     ) -> None:
         """Apps call `enrol` or `open`. This is for those who bring their own transport or vault.
 
-        clock: Unix seconds; judges whether a provisioned key has expired.
+        clock: Unix seconds; judges whether a key that was dealt has expired.
         """
         check_encoder(encoder, store.state.profile)
         self._store = store
@@ -187,11 +190,12 @@ class Device:
     def create(self, options: Options, origin: str, capture: Capture, *, modulus_bits: int = 2048) -> dict[str, Any]:
         """Make a passkey: PublicKeyCredentialCreationOptionsJSON in, RegistrationResponseJSON out.
 
-        If a provisioned key waits for the relying party, the oldest is taken, and `modulus_bits` counts for nothing.
-        Runs the full joint login, so a registration proves the match and the split key. Raises NotSupported (no
-        RSA algorithm on the list), Security (origin and rp id do not fit), InvalidState (an excluded credential is
-        here; told only after the match), ShareExpired, ProvisionedKeyRefused, ProvisioningRequired, NoMatch and the
-        other faults of `get`. After any of them a provisioned key waits for the next try.
+        If provisioned keys wait for the relying party, the oldest that the server takes is used, and `modulus_bits`
+        counts for nothing. Runs the full joint login, so a registration proves the match and the split key. Raises
+        NotSupported (no RSA algorithm on the list), Security (origin and rp id do not fit), InvalidState (an excluded
+        credential is here; told only after the match), VaultFull, ShareExpired, ProvisionedKeyRefused (it names the
+        keys), ProvisioningRequired, NoMatch and the other faults of `get`. After any of them a provisioned key waits
+        for the next try.
         """
         wanted = parse_creation_options(options)
         site = parse_origin(origin)
@@ -213,14 +217,16 @@ class Device:
 
         Of several accounts `choose_account` picks one (it gets them newest first and returns a credential id);
         without it the newest is taken. Raises NotAllowed (no passkey fits, none chosen, timed out), Security,
-        NoMatch, LockedOut, BudgetSpent, Quarantined, NotActive, DeviceRestored, ServerMisbehaved, TransportError.
+        ShareExpired (those that fit were dealt and have expired; nothing is captured then), NoMatch, LockedOut,
+        BudgetSpent, Quarantined, NotActive, DeviceRestored, ServerMisbehaved, TransportError.
         """
         wanted = parse_request_options(options)
         site = parse_origin(origin)
         rp_id = relying_party_id(site, wanted.rp_id)
         active = [credential for credential in self._store.state.credentials if not credential.provisional]
         chooser = None if choose_account is None else _chooser(choose_account)
-        credential = select_credential(active, rp_id, wanted.allowed_ids, chooser)
+        fitting = eligible_credentials(active, rp_id, wanted.allowed_ids)
+        credential = select_credential(unexpired(fitting, self._clock()), chooser)
         deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("get")
         probe = self._captured(capture, report)
         client_data = build_client_data(Ceremony.GET, wanted.challenge, site)
@@ -249,7 +255,8 @@ class Device:
 
         Made once, and the same from then on. suite: "x25519" (unless told otherwise) or "mlkem768-x25519". name: up
         to 100 bytes of printable text for the people who deal. renew: make another one; the private key of the old
-        one is gone then, and shares sealed to it must be rewrapped. Raises ValueError for a suite or name that is
+        one is gone then, and shares sealed to it open nowhere, nor can they be rewrapped, unless
+        `export_recipient_key` was called before. Raises ValueError for a suite or name that is
         not that of the recipient already made, or that cannot be.
         """
         return recipient(self._store, suite=suite, name=name, renew=renew, now=int(self._clock()))
@@ -261,17 +268,34 @@ class Device:
         """
         return export_recipient_key(self._store, self._rng, passphrase)
 
-    def import_share(self, source: str | Path | bytes) -> ProvisionedKeyInfo:
+    def retire_recipient(self) -> None:
+        """Forget the recipient and its private key: nothing sealed to it opens here any more. No network.
+
+        For when every share sealed to it is imported and none is on its way. Then only an exported key, or an older
+        copy of the vault, adds up with a kept copy of the ceremony's folder. Does nothing if there is none; the next
+        `recipient` makes a new one.
+        """
+        self._store.change(DeviceState.without_recipient)
+
+    def import_share(
+        self, source: str | Path | bytes, *, manifest: str | Path | bytes | None = None, ceremony_key: str | None = None
+    ) -> ProvisionedKeyInfo:
         """Take in this device's half of a dealt key: a file's name or its content.
 
-        It is stored once the server has seen that the halves fit; `create` then takes it. Importing one again that
-        waits or is in use changes nothing. Raises NoRecipient, ShareRefused (see its `reason`), ShareExpired,
-        ServerHalfMissing, RelyingPartyNotAllowed, NotActive, TransportError and ServerMisbehaved; nothing is stored
-        then.
+        ceremony_key: the fingerprint of the ceremony's key, from the witnesses and not from the server; `manifest`,
+        a name or content too, must then be signed by that key and list this very file for this device. Without them
+        the server alone vouches for who dealt the key, and one that dealt it itself knows the whole of it.
+
+        It is stored once the server has seen that the halves fit; `create` then takes it. One that waits is shown to
+        the server again and keeps its counter; importing one that is in use changes nothing. Raises NoRecipient,
+        ShareRefused (see its `reason`), ShareExpired, ServerHalfMissing, RelyingPartyNotAllowed, NotActive, LockedOut,
+        TransportError and ServerMisbehaved; the vault is as it was then. ValueError for a manifest without a
+        fingerprint, or a fingerprint that is none.
         """
+        dealt_in = trusted_ceremony(manifest, ceremony_key)
         with self._store.in_flight:
             finish_outstanding(self._store, self._api)
-            return import_share(self._store, self._api, source, now=self._clock())
+            return import_share(self._store, self._api, source, dealt_in=dealt_in, now=self._clock())
 
     def delete(self, credential_id: bytes) -> None:
         """Give up a passkey, or a provisioned key that waits: the server erases its share first, then this device.
@@ -378,6 +402,7 @@ def _info(credential: Credential) -> CredentialInfo:
         sign_count=credential.sign_count,
         discoverable=credential.discoverable,
         created_at=credential.created_at,
+        not_after=credential.not_after,
     )
 
 

@@ -7,7 +7,10 @@ should do next. Texts hold neither secrets nor anything a server, a relying part
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
+
+from device_sdk.authenticator import base64url
 
 
 class Advice(StrEnum):
@@ -157,7 +160,8 @@ class ShareRefused(TandemError):
     """The share file was refused, nothing was stored / see `reason`, and get the right file.
 
     `reason` is a stable word: not_a_share, unknown_version, truncated, altered, other_role, other_key,
-    other_recipient, bad_rp_id, unreadable (no such file, or none that can be read) or vault_full.
+    other_recipient, bad_rp_id, unreadable (no such file, or none that can be read) or vault_full. Where the user
+    gave the fingerprint of a ceremony's key also no_manifest, bad_manifest, other_ceremony_key or not_in_manifest.
     """
 
     code = "share_refused"
@@ -180,41 +184,76 @@ _SHARE_REASONS = {
     "bad_rp_id": "the share file names a relying party that cannot exist; report it to whoever dealt it",
     "unreadable": "the share file cannot be read; check its name and permissions",
     "vault_full": "this vault holds as many waiting keys as it can; delete some and import again",
+    "no_manifest": "there is no manifest to check the share against, or it cannot be read; give the ceremony's",
+    "bad_manifest": "the manifest was altered or is none; copy it again, and if that does not help report it",
+    "other_ceremony_key": (
+        "the manifest is signed by another key than the fingerprint names; compare it with what the witnesses wrote "
+        "down, and report it if it differs"
+    ),
+    "not_in_manifest": (
+        "this file was not dealt to this device in that ceremony; give the file and the manifest of one ceremony, and "
+        "if they are, report it: somebody else has made this share"
+    ),
 }
 
 
 class ShareExpired(TandemError):
-    """The provisioned key may not be used any more / get a new one, or delete it with `Device.delete`."""
+    """The provisioned key, or the passkey it became, has expired / get a new one, or delete it with `Device.delete`."""
 
     code = "share_expired"
     message = "the provisioned key has expired; have a new one dealt, or delete this one to register without it"
 
 
 class ServerHalfMissing(TandemError):
-    """The server does not have the other half of this key, nothing was stored / have it imported, import again."""
+    """The server holds no half that may be paired with this one, the vault is as it was / have it imported.
+
+    To a device these are alike: not imported yet; dealt to another enrolment, in another split or on other terms; in
+    use already, revoked or expired.
+    """
 
     code = "server_half_missing"
     message = (
-        "the server does not hold the matching half for this device, nothing was stored; ask its operator to import "
-        "the ceremony, then import the share again"
+        "the server holds no half that may be paired with this one: it is not imported yet, does not fit, or was used, "
+        "revoked or expired; nothing was changed here. Ask its operator to import the ceremony or to deal a new key, "
+        "then import the share again"
     )
 
 
 class ProvisionedKeyRefused(TandemError):
-    """The server does not let this provisioned key be used / ask the operator, delete it, get a new one."""
+    """The server lets none of these provisioned keys be used / ask the operator, delete them, get a new one.
+
+    `key_ids`: all that waited for the relying party and had not expired; each was tried. Importing the share again
+    helps where the server was restored to an older state.
+    """
 
     code = "provisioned_key_refused"
-    message = (
-        "the server does not accept this provisioned key: it was revoked, has expired or went to another device; ask "
-        "the operator for a new one, and delete this one"
-    )
+
+    def __init__(self, key_ids: Sequence[bytes] = ()) -> None:
+        self.key_ids = tuple(key_ids)
+        # A key id is a hash that this device has computed; nobody chose its letters.
+        named = ", ".join(base64url.encode(key_id) for key_id in self.key_ids[:_KEYS_NAMED])
+        more = f" and {len(self.key_ids) - _KEYS_NAMED} more" if len(self.key_ids) > _KEYS_NAMED else ""
+        super().__init__(
+            "the server does not accept the provisioned key: it was revoked, has expired or went to another device; "
+            "import its share again, or ask the operator for a new one and delete this one"
+            + (f" ({named}{more})" if named else "")
+        )
+
+
+_KEYS_NAMED = 3
 
 
 class ProvisioningRequired(TandemError):
-    """This relying party takes only keys that were dealt / import this device's share first, then call again."""
+    """Only a key that was dealt may be registered here / import this device's share first, then call again.
+
+    The relying party takes no others, or one waits at the server for this device.
+    """
 
     code = "provisioning_required"
-    message = "this relying party takes only provisioned keys; import the share for this device, then register again"
+    message = (
+        "a key was dealt to this device for this relying party, or the relying party takes no others; import the share "
+        "for this device, then register again"
+    )
 
 
 # ---- the way to the server -----------------------------------------------------------------------
@@ -281,6 +320,14 @@ class VaultMissing(TandemError):
 
     code = "vault_missing"
     message = "there is no vault at this path; check the path or enrol first"
+
+
+class VaultFull(TandemError):
+    """The vault holds as many passkeys as it can / have the user delete some, then call again."""
+
+    code = "vault_full"
+    advice = Advice.ASK_USER
+    message = "this vault holds as many passkeys as it can; delete some, then register again"
 
 
 # ---- captures ------------------------------------------------------------------------------------

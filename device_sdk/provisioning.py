@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from device_sdk.authenticator.origin import is_relying_party_id
+from device_sdk.ceremony_proof import TrustedCeremony
 from device_sdk.errors import NoRecipient, ShareExpired, ShareRefused
+from device_sdk.expiry import is_expired
 from device_sdk.server_api import ServerApi
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey
@@ -16,6 +18,7 @@ from mpc.errors import ProtocolAbort
 from mpc.login.provisioned_messages import PairingStatement, PairShares, pairing_proof
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import Rng
+from mpc.provisioning.manifest import MAX_MANIFEST_BYTES
 from mpc.provisioning.recipient import Recipient, new_recipient
 from mpc.provisioning.recipient_key import RecipientKey
 from mpc.threshold_rsa.share_package import MAX_SEALED_SHARE_BYTES, Role, SharePackage, SharePackageError, open_share
@@ -69,26 +72,48 @@ def export_recipient_key(store: StateStore, rng: Rng, passphrase: str) -> bytes:
     return _held(store.state).protect(rng, passphrase)
 
 
-def import_share(store: StateStore, api: ServerApi, source: str | Path | bytes, *, now: float) -> ProvisionedKeyInfo:
+def trusted_ceremony(manifest: str | Path | bytes | None, ceremony_key: str | None) -> TrustedCeremony | None:
+    """What a share must have been dealt in; None where the user named no ceremony's key.
+
+    Raises ShareRefused for a manifest that is not there, not sound, or signed by another key. ValueError for a
+    manifest without a fingerprint, since anybody can sign one, and for a fingerprint that is none.
+    """
+    if ceremony_key is None:
+        if manifest is not None:
+            raise ValueError("a manifest proves nothing without the fingerprint of the ceremony's key; give both")
+        return None
+    content = None if manifest is None else _content(manifest, at_most=MAX_MANIFEST_BYTES)
+    if content is None:
+        raise ShareRefused("no_manifest")
+    return TrustedCeremony.read(content, expected_ceremony_key=ceremony_key)
+
+
+def import_share(
+    store: StateStore, api: ServerApi, source: str | Path | bytes, *, dealt_in: TrustedCeremony | None, now: float
+) -> ProvisionedKeyInfo:
     """Open the file, ask the server whether the halves fit, and only then store. Call with `store.in_flight` held.
 
     Raises as `Device.import_share` says.
     """
-    package = _opened(_held(store.state), _content(source))
+    recipient, sealed = _held(store.state), _content(source, at_most=MAX_SEALED_SHARE_BYTES)
+    if sealed is None:
+        raise ShareRefused("unreadable")
+    package = _opened(recipient, sealed)
+    if dealt_in is not None:
+        dealt_in.require(sealed, package, recipient.recipient)
     if not is_relying_party_id(package.rp_id):
         raise ShareRefused("bad_rp_id")
     key = ProvisionedKey(package.share, package.rp_id, package.not_after, package.ceremony_id)
-    if key.is_expired(now):
+    if is_expired(key, now):
         raise ShareExpired
     # What a crash has left of a registration goes first, so that its counter is seen below.
     state = store.change(DeviceState.without_provisional)
     if any(c.credential_id == key.key_id for c in state.credentials):
         return provisioned_info(key, in_use=True)
     waiting = state.provisioned_key(key.key_id)
-    if waiting is not None and _is_same(waiting, key):
-        return provisioned_info(key)
     if waiting is None and len(state.provisioned) >= MAX_PROVISIONED_KEYS:
         raise ShareRefused("vault_full")
+    # Also for one that waits: a server that was restored to an older state must see the half again.
     accepted = api.pair_shares(_pairing(state, key), RequestKey.from_scalar(state.request_key))
     # Counters may have been used up: by this device before, or by one that it replaces.
     counts = {key_id: count for key_id, count in accepted.sign_counts if key_id == key.key_id}
@@ -118,14 +143,15 @@ def _held(state: DeviceState) -> RecipientKey:
     return state.recipient
 
 
-def _content(source: str | Path | bytes) -> bytes:
+def _content(source: str | Path | bytes, *, at_most: int) -> bytes | None:
+    """The bytes, of a file one more than `at_most` at the most; None for a file that cannot be read."""
     if isinstance(source, bytes):
         return source
     try:
         with Path(source).open("rb") as file:
-            return file.read(MAX_SEALED_SHARE_BYTES + 1)
+            return file.read(at_most + 1)
     except (OSError, ValueError):
-        raise ShareRefused("unreadable") from None
+        return None
 
 
 def _opened(recipient: RecipientKey, sealed: bytes) -> SharePackage:
@@ -133,13 +159,3 @@ def _opened(recipient: RecipientKey, sealed: bytes) -> SharePackage:
         return open_share(sealed, recipient.key, recipient_id=recipient.recipient.id, expected_role=Role.DEVICE)
     except SharePackageError as refusal:
         raise ShareRefused(refusal.reason) from None
-
-
-def _is_same(one: ProvisionedKey, other: ProvisionedKey) -> bool:
-    """Apart from what registrations have counted. The shares are compared by this device with itself."""
-    return (one.key_share, one.rp_id, one.not_after, one.ceremony_id) == (
-        other.key_share,
-        other.rp_id,
-        other.not_after,
-        other.ceremony_id,
-    )

@@ -6,7 +6,10 @@ key of the device's own is forgotten and a provisioned one waits for the next tr
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from device_sdk.authenticator.accounts import check_not_excluded, replaced_credentials
@@ -15,12 +18,13 @@ from device_sdk.authenticator.client_data import ClientData
 from device_sdk.authenticator.options import AttestationForm, CreationOptions
 from device_sdk.authenticator.responses import registration_response
 from device_sdk.ceremony import RunningCeremony
-from device_sdk.errors import ShareExpired, TandemError
+from device_sdk.errors import ProvisionedKeyRefused, TandemError, VaultFull
+from device_sdk.expiry import unexpired
 from device_sdk.joint_login import JointLogin, Signed
 from device_sdk.key_generation import generate_split_key
 from device_sdk.transport import RequestKey
 from device_sdk.vault.provisioned import ProvisionedKey
-from device_sdk.vault.state import Credential, DeviceState
+from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState
 from mpc.login.authenticator_data import cose_rsa_key, registration_data
 from mpc.login.enrolment_messages import AddCredential
 from mpc.login.provisioned_messages import AdoptKey
@@ -63,28 +67,52 @@ def register(
 ) -> Registered:
     """Register with `rp_id`. now: Unix seconds. A provisioned key that waits for `rp_id` is taken before all else.
 
-    Raises InvalidState, ShareExpired, ProvisioningRequired, ProvisionedKeyRefused and the faults of a joint login.
+    Raises InvalidState, VaultFull, ShareExpired, ProvisioningRequired, ProvisionedKeyRefused and the faults of a
+    joint login.
     """
-    _refuse_excluded(ceremony, wanted, rp_id)
+    _refuse_excluded(ceremony, wanted, rp_id, now)
     # What a crash has left behind goes first: its counter belongs to the key that waits again.
-    waiting = _waiting_key(ceremony.store.change(DeviceState.without_provisional), rp_id, now)
-    server_share = None
-    if waiting is None:
-        with ceremony.report.step("device: generate and split key"):
-            own, server_share = generate_split_key(ceremony.rng, modulus_bits)
-        credential = _provisional(wanted, rp_id, ceremony.rng.bytes(_CREDENTIAL_ID_BYTES), own, int(now))
-    else:
-        credential = _provisional(wanted, rp_id, waiting.key_id, waiting.key_share, int(now))
-        credential = replace(credential, sign_count=waiting.sign_count)
+    state = ceremony.store.change(DeviceState.without_provisional)
+    if len(state.credentials) >= MAX_CREDENTIALS:
+        # Also where the new passkey would replace one: until its first signature the vault holds both.
+        raise VaultFull
+    waiting = unexpired((key for key in state.provisioned if key.rp_id == rp_id), now)
+    if waiting:
+        return _with_dealt_key(ceremony, wanted, waiting, int(now))
+    return _with_own_key(ceremony, wanted, rp_id, modulus_bits, int(now))
+
+
+def _with_dealt_key(
+    ceremony: RunningCeremony, wanted: CreationOptions, waiting: Sequence[ProvisionedKey], now: int
+) -> Registered:
+    """With the oldest key that the server takes. One that it refuses keeps its place, for a person to look at."""
+    for key in waiting:
+        credential = replace(
+            _provisional(wanted, key.rp_id, key.key_id, key.key_share, now),
+            sign_count=key.sign_count,
+            not_after=key.not_after,
+        )
+        with contextlib.suppress(ProvisionedKeyRefused):
+            return _signed_first(ceremony, credential, partial(_adopt_key, ceremony, credential))
+    # Never with a key of the device's own instead: it would be one that nobody dealt.
+    raise ProvisionedKeyRefused([key.key_id for key in waiting])
+
+
+def _with_own_key(
+    ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str, modulus_bits: int, now: int
+) -> Registered:
+    with ceremony.report.step("device: generate and split key"):
+        own, server_share = generate_split_key(ceremony.rng, modulus_bits)
+    credential = _provisional(wanted, rp_id, ceremony.rng.bytes(_CREDENTIAL_ID_BYTES), own, now)
+    return _signed_first(ceremony, credential, partial(_add_credential, ceremony, credential, server_share))
+
+
+def _signed_first(ceremony: RunningCeremony, credential: Credential, tell_server: Callable[[], None]) -> Registered:
+    """The provisional credential is stored, told to the server, and counts with its first signature."""
     state = ceremony.store.change(lambda before: before.with_credential(credential))
     replaced = _replaced_by(state, credential)
     try:
-        if server_share is not None:
-            with ceremony.report.step("server: store its share"):
-                _add_credential(ceremony, credential, server_share)
-        else:
-            with ceremony.report.step("server: adopt the provisioned key"):
-                _adopt_key(ceremony, credential)
+        tell_server()
         signed = ceremony.sign(
             JointLogin(
                 kind="create",
@@ -102,29 +130,17 @@ def register(
     return Registered(credential, signed, replaced)
 
 
-def _refuse_excluded(ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str) -> None:
+def _refuse_excluded(ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str, now: float) -> None:
     """Raise InvalidState if a passkey here is excluded, once the user is verified by a match with it.
 
-    The signature of that match is dropped: its client data are those of a registration, so nothing it could
-    be used for would accept it.
+    ShareExpired if it has expired, since no match can come about with it. The signature of that match is dropped: its
+    client data are those of a registration, so nothing it could be used for would accept it.
     """
     active = [c for c in ceremony.store.state.credentials if not c.provisional]
     excluded = [c for c in active if c.rp_id == rp_id and c.credential_id in wanted.excluded_ids]
     if excluded:
-        ceremony.assertion(excluded[0])
+        ceremony.assertion(unexpired(excluded, now)[0])
         check_not_excluded(active, rp_id, wanted.excluded_ids)
-
-
-def _waiting_key(state: DeviceState, rp_id: str, now: float) -> ProvisionedKey | None:
-    """The oldest unexpired key that waits for `rp_id`; None if none ever waited.
-
-    Raises ShareExpired if all have expired: a key of the device's own in its place would be one that nobody dealt.
-    """
-    waiting = [key for key in state.provisioned if key.rp_id == rp_id]
-    usable = [key for key in waiting if not key.is_expired(now)]
-    if waiting and not usable:
-        raise ShareExpired
-    return usable[0] if usable else None
 
 
 def _provisional(wanted: CreationOptions, rp_id: str, credential_id: bytes, own: KeyShare, now: int) -> Credential:
@@ -155,13 +171,17 @@ def _add_credential(ceremony: RunningCeremony, credential: Credential, server_sh
         exponent=key.exponent,
         key_share=server_share.to_bytes(),
     )
-    ceremony.api.add_credential(message, RequestKey.from_scalar(state.request_key), ceremony.deadline, ceremony.report)
+    request_key = RequestKey.from_scalar(state.request_key)
+    with ceremony.report.step("server: store its share"):
+        ceremony.api.add_credential(message, request_key, ceremony.deadline, ceremony.report)
 
 
 def _adopt_key(ceremony: RunningCeremony, credential: Credential) -> None:
     state = ceremony.store.state
     message = AdoptKey(state.enrolment_id, credential.credential_id, int(credential.algorithm))
-    ceremony.api.adopt_key(message, RequestKey.from_scalar(state.request_key), ceremony.deadline, ceremony.report)
+    request_key = RequestKey.from_scalar(state.request_key)
+    with ceremony.report.step("server: adopt the provisioned key"):
+        ceremony.api.adopt_key(message, request_key, ceremony.deadline, ceremony.report)
 
 
 def _registration_data(credential: Credential) -> bytes:

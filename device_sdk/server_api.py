@@ -208,7 +208,7 @@ def raise_as_fault(refusal: ServerProblem) -> NoReturn:
         case "rp_not_allowed":
             raise RelyingPartyNotAllowed from None
         case "provisioned_key_not_usable":
-            raise ProvisionedKeyRefused from None
+            raise ProvisionedKeyRefused() from None
         case "provisioning_required":
             raise ProvisioningRequired from None
         case "unavailable" | "internal":

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.backends.openssl import backend
@@ -16,7 +16,7 @@ from keys.ceremony_key import fingerprint_of
 from keys.input_files import CeremonyFolder
 from keys.output_folder import OutputFolder
 from keys.report import render_report
-from mpc.provisioning.ceremony import check_ceremony
+from mpc.provisioning.ceremony import CeremonyError, check_ceremony
 from mpc.provisioning.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
@@ -27,7 +27,6 @@ from mpc.provisioning.manifest import (
     share_path,
 )
 from mpc.provisioning.recipient import Recipient
-from mpc.threshold_rsa.share_package import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,12 @@ class Origin:
 class CeremonyRecord:
     """Collects what belongs into the manifest while the files are written."""
 
-    def __init__(self, folder: OutputFolder) -> None:
+    def __init__(self, folder: OutputFolder, file_names: Mapping[bytes, str]) -> None:
+        """file_names: by recipient's id, under which name its file was given; for the report."""
         self._folder = folder
+        self._file_names = file_names
         self._hashes: dict[str, bytes] = {}
+        self._absent: set[str] = set()
 
     def add_recipient(self, recipient: Recipient) -> None:
         self._add(recipient_path(recipient), recipient.document)
@@ -73,20 +75,14 @@ class CeremonyRecord:
     def add_absent(self, path: str, digest: bytes) -> None:
         """A half that was delivered earlier and does not lie here; its hash stays in the manifest."""
         self._hashes[path] = digest
+        self._absent.add(path)
 
     def close(
-        self,
-        origin: Origin,
-        attendance: Attendance,
-        recipients: Iterable[Recipient],
-        keys: Iterable[DealtKey],
-        *,
-        roles: Collection[Role],
+        self, origin: Origin, attendance: Attendance, recipients: Iterable[Recipient], keys: Iterable[DealtKey]
     ) -> Manifest:
         """Write report and manifest, check the folder as a holder would, and publish it.
 
-        roles: whose halves lie in the folder. Raises OSError; CeremonyError if the disk gives back something else than
-        was written.
+        Raises OSError; CeremonyError if the disk gives back something else than was written.
         """
         recipients = tuple(recipients)
         manifest = Manifest(
@@ -107,11 +103,15 @@ class CeremonyRecord:
             keys=tuple(keys),
             files={},
         )
-        self._add(REPORT_NAME, render_report(manifest, recipients, attendance.fingerprint).encode("utf-8"))
+        report = render_report(manifest, recipients, self._file_names, attendance.fingerprint)
+        self._add(REPORT_NAME, report.encode("utf-8"))
         manifest = replace(manifest, files=dict(sorted(self._hashes.items())))
         self._folder.write(MANIFEST_NAME, manifest.sign(attendance.signing_key))
         written = CeremonyFolder(self._folder.working_path)
-        check_ceremony(written.read, roles=roles, listing=written.listing())
+        listing = written.listing()
+        check_ceremony(written.read, roles=(), listing=listing)
+        if lost := sorted(self._hashes.keys() - self._absent - set(listing)):
+            raise CeremonyError(lost[0], "missing", "was written and is not there: use another disk")
         self._folder.publish()
         return manifest
 

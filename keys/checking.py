@@ -26,16 +26,17 @@ DOES_NOT_PROVE = (
 
 @dataclass(frozen=True, slots=True)
 class CheckedFolder:
-    """A folder that was verified, and the SHA-256 of its manifest's file."""
+    """A folder that was verified."""
 
     folder: CeremonyFolder
     ceremony: Ceremony
-    manifest_digest: bytes
 
     def read_again(self, path: str) -> bytes:
-        """A file that was verified before, if it still is the same. Raises Refusal("changed")."""
+        """A file that was verified before, if it still is the same. Raises Refusal: "missing", "changed"."""
         data = self.folder.read(path)
-        if data is None or hashlib.sha256(data).digest() != self.ceremony.manifest.files[path]:
+        if data is None:
+            raise Refusal("missing", f"{path} is missing; copy the whole folder again")
+        if hashlib.sha256(data).digest() != self.ceremony.manifest.files[path]:
             raise Refusal("changed", f"{path} was changed while it was being read; find out by whom")
         return data
 
@@ -51,15 +52,7 @@ def check_folder(
 
     Raises CeremonyError, and Refusal: "other_ceremony_key", "shared_factor", or one of `CeremonyFolder`'s.
     """
-    manifests: list[bytes] = []
-
-    def read(path: str) -> bytes | None:
-        data = folder.read(path)
-        if path == MANIFEST_NAME and data is not None:
-            manifests.append(data)
-        return data
-
-    ceremony = check_ceremony(read, roles=roles, listing=folder.listing(), progress=progress)
+    ceremony = check_ceremony(folder.read, roles=roles, listing=folder.listing(), progress=progress)
     if expected_fingerprint is not None and not hmac.compare_digest(ceremony.signed.fingerprint, expected_fingerprint):
         raise Refusal(
             "other_ceremony_key",
@@ -70,4 +63,4 @@ def check_folder(
         raise Refusal(
             "shared_factor", f"keys number {pairs[0][0] + 1} and {pairs[0][1] + 1} share a prime: use neither"
         )
-    return CheckedFolder(folder, ceremony, hashlib.sha256(manifests[-1]).digest())
+    return CheckedFolder(folder, ceremony)

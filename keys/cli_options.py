@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keys.ceremony_key import read_ceremony_key
 from keys.ceremony_record import Attendance
-from keys.refusal import Refusal
-from keys.terminal import read_passphrase
+from keys.comparison import Comparison, Expectation
+from keys.terminal import read_text_passphrase
 from mpc.errors import DecodeError
 from mpc.provisioning.manifest import MAX_KEYS
 from mpc.provisioning.recipient import MAX_NAME_BYTES, name_field
@@ -48,7 +48,18 @@ CeremonyPassphraseFile = Annotated[
 PassphraseFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The key's passphrase, instead of a prompt.")]
 Expect = Annotated[
     list[str] | None,
-    typer.Option("--expect", metavar="FINGERPRINT", help="A fingerprint that a holder read out; repeat, all or none."),
+    typer.Option(
+        "--expect",
+        metavar="[STEM=]FINGERPRINT",
+        help="A fingerprint that a holder read out, of the file STEM.json; repeat, all or none.",
+    ),
+]
+NotCompared = Annotated[
+    bool, typer.Option("--not-compared", help="Go on although nobody compared fingerprints; the manifest says so.")
+]
+CeremonyKeyFingerprint = Annotated[
+    str | None,
+    typer.Option(metavar="FINGERPRINT", help="Of the key that signed the manifest, as the witnesses wrote it down."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
 
@@ -77,12 +88,27 @@ def end_of_validity(not_after: str | None, valid_days: int | None, now: int) -> 
     return end
 
 
-def fingerprint_values(texts: list[str] | None) -> frozenset[str]:
-    """Fingerprints in their normal form. Raises a usage error."""
+def fingerprint_value(text: str | None) -> str | None:
+    """A fingerprint in its normal form. Raises a usage error."""
     try:
-        return frozenset(normal_fingerprint(text) for text in texts or ())
+        return None if text is None else normal_fingerprint(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def comparison(expect: list[str] | None, not_compared: bool) -> Comparison:
+    """How recipients are to be compared. Raises a usage error."""
+    if expect and not_compared:
+        raise typer.BadParameter("give --expect or --not-compared, not both")
+    try:
+        return Comparison(frozenset(_expectation(text) for text in expect or ()), waived=not_compared)
+    except ValueError as error:
+        raise typer.BadParameter(f"--expect: {error}") from None
+
+
+def _expectation(text: str) -> Expectation:
+    stem, named, fingerprint = text.rpartition("=")
+    return Expectation(normal_fingerprint(fingerprint), stem if named else None)
 
 
 def attendance(
@@ -100,12 +126,7 @@ def attendance(
 def _signing_key(key_file: Path | None, passphrase_file: Path | None) -> Ed25519PrivateKey:
     if key_file is None:
         return Ed25519PrivateKey.generate()
-    try:
-        return read_ceremony_key(key_file, None)
-    except Refusal as refusal:
-        if refusal.reason != "needs_passphrase":
-            raise
-    return read_ceremony_key(key_file, read_passphrase(passphrase_file, str(key_file)))
+    return read_ceremony_key(key_file, read_text_passphrase(passphrase_file, str(key_file)))
 
 
 def _names(texts: list[str] | None, option: str) -> tuple[str, ...]:

@@ -20,22 +20,22 @@ from keys import cli_options as options
 from keys.ceremony_key import fingerprint_of, write_ceremony_key
 from keys.ceremony_record import Attendance
 from keys.checking import DOES_NOT_PROVE, PROVES, CheckedFolder, check_folder
+from keys.comparison import RECIPIENTS_COMPARED, compare_recipients, compare_signer
 from keys.dealing_ceremony import DealingPlan, generate, import_sources
 from keys.dealing_processes import available_processes
 from keys.escrow_cli import app as escrow
 from keys.input_files import CeremonyFolder, read_input
 from keys.inspection import MAX_INSPECTED_BYTES, look_at
 from keys.output_folder import refuse_existing
-from keys.recipients import DeviceFile, read_devices, read_recipient, refuse_mixed_servers
-from keys.refusal import Refusal
-from keys.rewrapping import RewrapPlan, refuse_unfit_successor, rewrap
+from keys.recipients import RecipientFile, read_devices, read_recipient, refuse_mixed_servers
+from keys.refusal import Refusal, printable
+from keys.rewrapping import REPLACED_SIGNER, REPLACED_SIGNER_COMPARED, RewrapPlan, refuse_unfit_successor, rewrap
 from keys.source_files import load_sources, match_devices
-from keys.terminal import compare_fingerprints, new_passphrase, progress_bar, read_passphrase, tell
+from keys.terminal import new_passphrase, progress_bar, read_passphrase, read_text_passphrase, tell
 from keys.trial_signature import TrialFailed
 from mpc.errors import DecodeError
 from mpc.provisioning.ceremony import CeremonyError
 from mpc.provisioning.manifest import Manifest
-from mpc.provisioning.recipient import Recipient
 from mpc.provisioning.recipient_key import MAX_KEY_FILE_BYTES, RecipientKey
 from mpc.provisioning.signed_document import to_base64url
 from mpc.provisioning.times import to_text
@@ -74,17 +74,19 @@ def generate_command(
     ceremony_key: options.CeremonyKey = None,
     ceremony_passphrase_file: options.CeremonyPassphraseFile = None,
     expect: options.Expect = None,
+    not_compared: options.NotCompared = False,
     processes: Annotated[int | None, typer.Option(help="Default: one a core.", min=1, max=256)] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make keys, split them, and seal each half to its holder."""
     end = options.end_of_validity(not_after, valid_days, int(time.time()))
+    comparison = options.comparison(expect, not_compared)
     with _errors_for_operators(out):
         there = options.attendance(operator, witness, ceremony_key, ceremony_passphrase_file)
         holder, devices = _recipients(server, device, out)
-        compared = compare_fingerprints(_all(holder, devices), options.fingerprint_values(expect))
-        parameters = {"bits": bits.value, "keys for each device": str(count), "recipients compared": compared}
-        plan = DealingPlan(out, holder, options.rp_id_value(rp_id), end, there, parameters)
+        compared = compare_recipients((holder, *devices), comparison)
+        parameters = {"bits": bits.value, "keys for each device": str(count), RECIPIENTS_COMPARED: compared}
+        plan = _plan(out, holder, devices, rp_id, end, there, parameters)
         each_key = [item.recipient for item in devices for _ in range(count)]
         if len(each_key) > options.MAX_COUNT:
             raise Refusal("too_many", f"one ceremony deals at most {options.MAX_COUNT} keys; hold several")
@@ -109,20 +111,22 @@ def import_command(
     passphrase_file: options.PassphraseFile = None,
     allow_exponent: Annotated[bool, typer.Option("--allow-exponent", help="Take e other than 65537.")] = False,
     expect: options.Expect = None,
+    not_compared: options.NotCompared = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Split existing keys, and seal each half to its holder. With a folder of devices, alice.pem is for alice.json."""
     end = options.end_of_validity(not_after, valid_days, int(time.time()))
+    comparison = options.comparison(expect, not_compared)
     with _errors_for_operators(out):
         there = options.attendance(operator, witness, ceremony_key, ceremony_passphrase_file)
         holder, devices = _recipients(server, device, out)
         each_key = match_devices(key, devices, one_file=not device.is_dir())
-        compared = compare_fingerprints(_all(holder, devices), options.fingerprint_values(expect))
-        parameters = {"keys imported": str(len(key)), "recipients compared": compared}
-        plan = DealingPlan(out, holder, options.rp_id_value(rp_id), end, there, parameters)
+        compared = compare_recipients((holder, *devices), comparison, names_decide=device.is_dir())
+        parameters = {"keys imported": str(len(key)), RECIPIENTS_COMPARED: compared}
+        plan = _plan(out, holder, devices, rp_id, end, there, parameters)
         sources = load_sources(key, lambda what: read_passphrase(passphrase_file, what), allow_exponent=allow_exponent)
         with progress_bar("dealing keys") as progress:
-            manifest = import_sources(plan, list(zip(sources, each_key, strict=True)), progress, tell)
+            manifest = import_sources(plan, each_key, sources, progress, tell)
     _tell_result(out, manifest, there, as_json)
     tell("Now destroy the sources, with every copy and backup: whoever has one needs neither half.")
     for path in key:
@@ -141,54 +145,63 @@ def rewrap_command(
     ceremony_passphrase_file: options.CeremonyPassphraseFile = None,
     passphrase_file: options.PassphraseFile = None,
     expect: options.Expect = None,
-    ceremony_key_fingerprint: Annotated[
-        str | None, typer.Option(metavar="FINGERPRINT", help="Of the key that signed the folder's manifest.")
-    ] = None,
+    not_compared: options.NotCompared = False,
+    ceremony_key_fingerprint: options.CeremonyKeyFingerprint = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Seal the halves of a replaced recipient to its successor."""
-    expected = options.fingerprint_values([ceremony_key_fingerprint] if ceremony_key_fingerprint else None)
+    expected = options.fingerprint_value(ceremony_key_fingerprint)
+    comparison = options.comparison(expect, not_compared)
     with _errors_for_operators(out):
         there = options.attendance(operator, witness, ceremony_key, ceremony_passphrase_file)
         refuse_existing(out.absolute())
-        old = _recipient_key(key, read_passphrase(passphrase_file, str(key)))
+        old = _recipient_key(key, read_text_passphrase(passphrase_file, str(key)))
         new = read_recipient(to, old.recipient.role)
-        checked = _checked(folder, (old.recipient.role,), next(iter(expected), None))
-        refuse_unfit_successor(checked, old.recipient, new)
+        checked = _checked(folder, (), expected)
+        refuse_unfit_successor(checked, old.recipient, new.recipient)
+        # Whoever signs a rewrap answers for the folder that it replaces: a forged one would get a real signature.
+        signer = checked.ceremony.signed.fingerprint
         parameters = {
+            REPLACED_SIGNER: signer,
+            REPLACED_SIGNER_COMPARED: compare_signer(signer, expected),
             "replaced recipient": old.recipient.fingerprint,
-            "new recipient": new.fingerprint,
-            "recipients compared": compare_fingerprints([new], options.fingerprint_values(expect)),
+            "new recipient": new.recipient.fingerprint,
+            RECIPIENTS_COMPARED: compare_recipients([new], comparison),
         }
+        names = {new.recipient.id: new.name}
         with progress_bar("sealing halves") as progress:
-            manifest = rewrap(RewrapPlan(checked, old, new, out, there, parameters), progress, tell)
+            plan = RewrapPlan(checked, old, new.recipient, out, there, parameters, names)
+            manifest = rewrap(plan, progress, tell)
     _tell_result(out, manifest, there, as_json)
 
 
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="The ceremony's folder.")],
-    ceremony_key_fingerprint: Annotated[
-        str | None, typer.Option(metavar="FINGERPRINT", help="What the witnesses wrote down.")
-    ] = None,
+    ceremony_key_fingerprint: options.CeremonyKeyFingerprint = None,
     role: Annotated[
         Role | None, typer.Option(help="Only this side's halves must be there: a folder as it was delivered.")
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check every signature and every hash of a ceremony's folder."""
-    expected = options.fingerprint_values([ceremony_key_fingerprint] if ceremony_key_fingerprint else None)
+    expected = options.fingerprint_value(ceremony_key_fingerprint)
     with _errors_for_operators(None):
-        checked = _checked(folder, tuple(Role) if role is None else (role,), next(iter(expected), None))
+        checked = _checked(folder, tuple(Role) if role is None else (role,), expected)
     manifest, fingerprint = checked.ceremony.manifest, checked.ceremony.signed.fingerprint
     if as_json:
-        compared = {"ceremony_key_compared": bool(expected), "proves": PROVES, "does_not_prove": DOES_NOT_PROVE}
-        _print_json({"verified": True, **_summary(manifest, fingerprint), **compared})
+        told = {"ceremony_key_compared": bool(expected), "parameters": dict(manifest.parameters)}
+        meaning = {"proves": PROVES, "does_not_prove": DOES_NOT_PROVE}
+        _print_json({"verified": True, **_summary(manifest, fingerprint), **told, **meaning})
         return
     print(f"verified: {_counted(manifest)} for {manifest.rp_id}, ceremony {manifest.ceremony_id.hex()}")
     print(
         f"ceremony's key: {fingerprint}" + (", as expected" if expected else ", compare it with the witnesses' notes")
     )
+    print(f"{RECIPIENTS_COMPARED}: {manifest.parameters.get(RECIPIENTS_COMPARED, 'not recorded')}")
+    for name in (REPLACED_SIGNER, REPLACED_SIGNER_COMPARED):
+        if name in manifest.parameters:
+            print(f"{name}: {manifest.parameters[name]}")
     print(f"This proves that {PROVES}.")
     print(f"It does not prove {DOES_NOT_PROVE}.")
 
@@ -209,7 +222,7 @@ def inspect(
 
 @app.command()
 def ceremony_key(
-    out: Annotated[Path, typer.Option("--out", help="PEM file to make; it must not exist.")],
+    out: Annotated[Path, typer.Option("--out", help="File to make; it must not exist.")],
     ceremony_passphrase_file: options.CeremonyPassphraseFile = None,
 ) -> None:
     """Make a lasting key for signing manifests, under a passphrase."""
@@ -218,24 +231,29 @@ def ceremony_key(
     print(f"ceremony's key: {fingerprint_of(made)}")
 
 
-def _recipients(server: Path, device: Path, out: Path) -> tuple[Recipient, tuple[DeviceFile, ...]]:
+def _recipients(server: Path, device: Path, out: Path) -> tuple[RecipientFile, tuple[RecipientFile, ...]]:
     refuse_existing(out.absolute())
     holder, devices = read_recipient(server, Role.SERVER), read_devices(device)
     refuse_mixed_servers(holder, devices)
     return holder, devices
 
 
-def _all(server: Recipient, devices: Sequence[DeviceFile]) -> list[Recipient]:
-    return [server, *(device.recipient for device in devices)]
+def _plan(
+    out: Path,
+    server: RecipientFile,
+    devices: Sequence[RecipientFile],
+    rp_id: str,
+    end: int | None,
+    there: Attendance,
+    parameters: dict[str, str],
+) -> DealingPlan:
+    names = {file.recipient.id: file.name for file in (server, *devices)}
+    return DealingPlan(out, server.recipient, options.rp_id_value(rp_id), end, there, parameters, names)
 
 
-def _recipient_key(path: Path, passphrase: bytes) -> RecipientKey:
+def _recipient_key(path: Path, passphrase: str) -> RecipientKey:
     try:
-        text = passphrase.decode("utf-8")
-    except UnicodeDecodeError:
-        raise Refusal("bad_passphrase_file", "the passphrase is not text in UTF-8") from None
-    try:
-        return RecipientKey.unprotect(read_input(path, at_most=MAX_KEY_FILE_BYTES), text)
+        return RecipientKey.unprotect(read_input(path, at_most=MAX_KEY_FILE_BYTES), passphrase)
     except DecodeError as error:
         raise Refusal("recipient_key", f"{path} {error.problem}") from None
 
@@ -314,5 +332,6 @@ def _what_remains(out: Path | None) -> str:
 
 
 def _fail(text: str) -> NoReturn:
-    print(f"tandem-keys: {text}", file=sys.stderr)
+    # Names of files and of recipients may be a stranger's.
+    print(f"tandem-keys: {printable(text)}", file=sys.stderr)
     raise typer.Exit(1)

@@ -48,11 +48,13 @@ def generate_source(bits: int) -> SourceKey:
 def deal(rng: Rng, source: SourceKey, terms: DealingTerms, device: Recipient) -> SealedKey:
     """Split, try and seal one key. Raises TrialFailed; ValueError if a recipient's public key is not usable.
 
-    The caller lets go of the source. Python cannot overwrite its numbers: see docs/known-weaknesses.md.
+    Lets go of the source before it seals; the caller must hold no other reference to it. Python cannot overwrite its
+    numbers: see docs/known-weaknesses.md.
     """
     key = source.public
     device_share, server_share = split(rng, key, source.private_exponent)
     try_halves(rng, source, device_share, server_share)
+    del source
     return SealedKey(
         key,
         _seal(terms, Role.SERVER, server_share, terms.server),

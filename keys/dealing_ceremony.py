@@ -18,7 +18,7 @@ from keys.source_key import SourceKey
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.manifest import CeremonyKind, DealtKey, Manifest
 from mpc.provisioning.recipient import Recipient
-from mpc.threshold_rsa.share_package import CEREMONY_ID_BYTES, Role
+from mpc.threshold_rsa.share_package import CEREMONY_ID_BYTES
 
 Progress = Callable[[int, int], None]
 Tell = Callable[[str], None]
@@ -26,7 +26,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class DealingPlan:
-    """What is to be dealt and where it goes. `not_after`: Unix seconds, or None."""
+    """What is to be dealt and where it goes.
+
+    not_after: Unix seconds, or None. file_names: by recipient's id, under which name its file was given.
+    """
 
     out: Path
     server: Recipient
@@ -34,6 +37,7 @@ class DealingPlan:
     not_after: int | None
     attendance: Attendance
     parameters: Mapping[str, str]
+    file_names: Mapping[bytes, str]
 
 
 def generate(
@@ -47,25 +51,19 @@ def generate(
 
 
 def import_sources(
-    plan: DealingPlan, sources: list[tuple[SourceKey, Recipient]], progress: Progress, tell: Tell
+    plan: DealingPlan, devices: Sequence[Recipient], sources: list[SourceKey], progress: Progress, tell: Tell
 ) -> Manifest:
-    """The halves of given keys, each for its device. Empties the list. Errors as for `generate`."""
+    """The halves of given keys, each for the device at its place. Empties the list. Errors as for `generate`."""
     terms = _terms(plan)
-    devices = [device for _, device in sources]
-    return _hold(plan, terms, CeremonyKind.IMPORT, devices, _deal_sources(terms, sources), progress, tell)
+    return _hold(plan, terms, CeremonyKind.IMPORT, devices, _deal_sources(terms, devices, sources), progress, tell)
 
 
 def _deal_sources(
-    terms: DealingTerms, sources: list[tuple[SourceKey, Recipient]]
+    terms: DealingTerms, devices: Sequence[Recipient], sources: list[SourceKey]
 ) -> Generator[tuple[int, SealedKey], None, None]:
-    # Each key is taken from the list, so that nothing refers to it once its halves are sealed.
-    for index in range(len(sources)):
-        yield index, _deal_next(terms, sources)
-
-
-def _deal_next(terms: DealingTerms, sources: list[tuple[SourceKey, Recipient]]) -> SealedKey:
-    source, device = sources.pop(0)
-    return deal(SystemRng(), source, terms, device)
+    for index, device in enumerate(devices):
+        # Taken from the list and given no name: `deal` then holds the only reference, and drops it before it seals.
+        yield index, deal(SystemRng(), sources.pop(0), terms, device)
 
 
 def _terms(plan: DealingPlan) -> DealingTerms:
@@ -82,7 +80,7 @@ def _hold(
     tell: Tell,
 ) -> Manifest:
     with OutputFolder(plan.out, tell) as folder, closing(dealing):
-        record = CeremonyRecord(folder)
+        record = CeremonyRecord(folder, plan.file_names)
         recipients = list({recipient.id: recipient for recipient in (plan.server, *devices)}.values())
         for recipient in recipients:
             record.add_recipient(recipient)
@@ -96,7 +94,7 @@ def _hold(
         keys = [dealt[index] for index in range(len(devices))]
         _refuse_shared_factors(keys)
         origin = Origin(kind, terms.ceremony_id, terms.rp_id, terms.not_after, plan.parameters)
-        return record.close(origin, plan.attendance, recipients, keys, roles=tuple(Role))
+        return record.close(origin, plan.attendance, recipients, keys)
 
 
 def _refuse_shared_factors(keys: Sequence[DealtKey]) -> None:

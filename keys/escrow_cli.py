@@ -66,6 +66,8 @@ def split(
     with _errors_for_operators():
         if sheets is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise Refusal("no_terminal", "words are shown on a terminal only; give --sheets DIR to write them to files")
+        if sheets is not None:
+            _refuse_sheets_without_record(sheets, record)
         _refuse_existing(record)
         key = read_input(kek_file, at_most=MAX_SHEET_BYTES)
         if len(key) != ESCROWED_KEY_BYTES:
@@ -112,14 +114,26 @@ def _write_sheets(folder: Path, record_path: Path, record: EscrowRecord, lists: 
     with OutputFolder(folder, tell) as output:
         for position, word_list in enumerate(lists):
             output.write(sheet_name(record, position), sheet(record, position, word_list.words).encode("utf-8"))
+        output.publish()
+    # The record comes last: while it is missing, the split was interrupted, and the next run finds what is left of it.
+    try:
         _write_new(record_path, record.encode())
-        try:
-            output.publish()
-        except BaseException:
-            record_path.unlink()
-            raise
+    except OSError as error:
+        raise Refusal("record_not_written", f"{record_path}: {error.strerror}. {_without_record(folder)}") from None
     tell(f"{len(lists)} sheets written to {folder}")
     tell(f"Whoever has {record.threshold} of them has the key: print them, hand them over, destroy the files.")
+
+
+def _refuse_sheets_without_record(sheets: Path, record: Path) -> None:
+    if os.path.lexists(sheets) and not os.path.lexists(record):
+        raise Refusal("sheets_without_record", _without_record(sheets))
+
+
+def _without_record(sheets: Path) -> str:
+    return (
+        f"{sheets} exists, but not the record of its lists. If it holds the sheets of an interrupted split, destroy "
+        "them and split again; else give another folder"
+    )
 
 
 def _show_lists(record: EscrowRecord, lists: Sequence[WordList]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keys.ceremony_key import CEREMONY_KEY_MAGIC
 from keys.refusal import Refusal, printable
 from mpc.errors import DecodeError
 from mpc.provisioning.manifest import MANIFEST_FORMAT, MAX_MANIFEST_BYTES, SignedManifest
@@ -15,7 +16,7 @@ from mpc.threshold_rsa.share_package import SharePackageError, read_share_header
 MAX_INSPECTED_BYTES = MAX_MANIFEST_BYTES
 _SHARE_MAGIC = b"TSHR"
 _RECIPIENT_KEY_MAGIC = b"TRKY"
-_RECIPIENT_KEY_HEAD_BYTES = 6
+_LOCKED_HEAD_BYTES = 6
 _SHOWN_KEYS = 24
 
 
@@ -25,7 +26,9 @@ def look_at(data: bytes) -> dict[str, Any]:
         if data.startswith(_SHARE_MAGIC):
             return _share(data)
         if data.startswith(_RECIPIENT_KEY_MAGIC):
-            return _recipient_key(data)
+            return _locked(data, "private key of a recipient, under a passphrase: keep it as you keep a key")
+        if data.startswith(CEREMONY_KEY_MAGIC):
+            return _locked(data, "key that signs ceremonies, under a passphrase: keep it as you keep a key")
         # The decoders check the format themselves; this only chooses whose error is worth reading.
         if RECIPIENT_FORMAT.rpartition(" ")[0].encode() in data[:4096]:
             return _recipient(data)
@@ -35,7 +38,7 @@ def look_at(data: bytes) -> dict[str, Any]:
         raise Refusal("damaged", error.problem) from None
     except DecodeError as error:
         raise Refusal("damaged", f"the file is damaged or was altered: {error}") from None
-    raise Refusal("unknown_file", "this is no recipient, sealed share, manifest or recipient key file of Tandem")
+    raise Refusal("unknown_file", "this is no recipient, sealed share, manifest or key file of Tandem")
 
 
 def _share(data: bytes) -> dict[str, Any]:
@@ -53,11 +56,11 @@ def _share(data: bytes) -> dict[str, Any]:
     }
 
 
-def _recipient_key(data: bytes) -> dict[str, Any]:
-    if len(data) < _RECIPIENT_KEY_HEAD_BYTES:
-        raise Refusal("damaged", "this recipient key file is cut short; copy it again")
+def _locked(data: bytes, kind: str) -> dict[str, Any]:
+    if len(data) < _LOCKED_HEAD_BYTES:
+        raise Refusal("damaged", "this key file is cut short; copy it again")
     return {
-        "file": "private key of a recipient, under a passphrase: keep it as you keep a key",
+        "file": kind,
         "version": data[4],
         "scrypt_log2_n": data[5],
         "bytes": len(data),

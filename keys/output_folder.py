@@ -22,7 +22,8 @@ class OutputFolder:
     def __init__(self, target: Path, tell: Callable[[str], None]) -> None:
         """`tell` gets a line if the remains of a killed run were removed.
 
-        Raises Refusal: "out_exists", "out_no_parent", "out_busy" (another run is writing there); OSError.
+        Raises Refusal: "out_exists", "out_no_parent", "out_busy" (another run is writing there), "out_foreign" (another
+        user made the folder for it); OSError.
         """
         self.target = target.absolute()
         self._part = self.target.with_name(f".{self.target.name}.part")
@@ -41,6 +42,8 @@ class OutputFolder:
         try:
             if not self._published:
                 shutil.rmtree(self._part, ignore_errors=True)
+                if os.path.lexists(self._part):
+                    self._tell(f"{self._part} could not be removed: destroy it, it holds what was to be published")
         finally:
             os.close(self._lock)
 
@@ -90,10 +93,12 @@ class OutputFolder:
                 continue  # the run that held it has just finished
             except NotADirectoryError:
                 raise Refusal("out_busy", f"{self._part} is in the way and is not a folder; remove it") from None
-            if self._is_ours(lock):
+            if self._is_current(lock):
                 break
             os.close(lock)
         try:
+            self._refuse_foreign(lock)
+            os.fchmod(lock, 0o700)
             refuse_existing(self.target)
             if left_behind:
                 for entry in os.scandir(self._part):
@@ -107,7 +112,7 @@ class OutputFolder:
             raise
         return lock
 
-    def _is_ours(self, lock: int) -> bool:
+    def _is_current(self, lock: int) -> bool:
         """Whether the lock was free and the folder is still the one of that name."""
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,6 +124,11 @@ class OutputFolder:
             return os.path.samestat(os.fstat(lock), os.stat(self._part, follow_symlinks=False))
         except FileNotFoundError:
             return False
+
+    def _refuse_foreign(self, lock: int) -> None:
+        """Another user who made the folder beforehand would own what is published under its name."""
+        if os.fstat(lock).st_uid != os.geteuid():
+            raise Refusal("out_foreign", f"{self._part} belongs to another user; find out why, and have it removed")
 
 
 def refuse_existing(target: Path) -> None:

@@ -1,13 +1,17 @@
-"""The report beside the manifest: one page that people read, print and sign. It says nothing the manifest does not."""
+"""The report beside the manifest: one page that people read, print and sign.
+
+It says nothing the manifest does not, but for the names of the files in which the recipients came.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from keys.comparison import NOT_COMPARED, RECIPIENTS_COMPARED
 from mpc.provisioning.manifest import CeremonyKind, Manifest
 from mpc.provisioning.recipient import Recipient
 from mpc.provisioning.signed_document import to_base64url
@@ -34,10 +38,19 @@ _ENVIRONMENT = Environment(
 )
 
 
-def render_report(manifest: Manifest, recipients: Sequence[Recipient], ceremony_fingerprint: str) -> str:
-    """The page. `manifest.files` is not used: the report is itself one of the files."""
-    servers = [recipient for recipient in recipients if recipient.role is Role.SERVER]
-    devices = [recipient for recipient in recipients if recipient.role is Role.DEVICE]
+def render_report(
+    manifest: Manifest, recipients: Sequence[Recipient], file_names: Mapping[bytes, str], ceremony_fingerprint: str
+) -> str:
+    """The page. file_names: by recipient's id, where known. `manifest.files` is not used: the report is one of them."""
+
+    def of(role: Role) -> list[tuple[str, str, str]]:
+        return [
+            (recipient.name, recipient.fingerprint, file_names.get(recipient.id, ""))
+            for recipient in recipients
+            if recipient.role is role
+        ]
+
+    devices = of(Role.DEVICE)
     return _ENVIRONMENT.get_template("report.html").render(
         manifest=manifest,
         title=_TITLES[manifest.kind],
@@ -49,10 +62,9 @@ def render_report(manifest: Manifest, recipients: Sequence[Recipient], ceremony_
         finished=_for_people(manifest.finished_at),
         not_after=None if manifest.not_after is None else _for_people(manifest.not_after),
         previous=None if manifest.previous is None else manifest.previous.hex(),
-        servers=servers,
-        devices=_ends(
-            [(device.name, device.fingerprint) for device in devices], _DEVICES_IN_FULL, _DEVICES_AT_EACH_END
-        ),
+        compared=manifest.parameters.get(RECIPIENTS_COMPARED) != NOT_COMPARED,
+        servers=of(Role.SERVER),
+        devices=_ends(devices, _DEVICES_IN_FULL, _DEVICES_AT_EACH_END),
         device_count=len(devices),
         key_ids=_ends([to_base64url(dealt.key.key_id) for dealt in manifest.keys], _KEYS_IN_FULL, _KEYS_AT_EACH_END),
         key_count=len(manifest.keys),

@@ -1,6 +1,8 @@
-"""`rewrap`: the halves of a replaced recipient, sealed to its successor, as the next revision of their ceremony.
+"""`rewrap`: the halves of a replaced recipient, sealed to its successor, in a folder that names the one it replaces.
 
-Needs the old recipient's private key. One half at a time is open in memory; the other side's halves stay as they are.
+Needs the old recipient's private key. One half at a time is open in memory; all others stay as they are,
+and need not lie there if they were delivered. Whether the folder is the next revision of its ceremony, the server
+decides: the digest in it says of which manifest, and its signer is compared before.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from mpc.provisioning.recipient import Recipient
 from mpc.provisioning.recipient_key import RecipientKey
 from mpc.threshold_rsa.share_package import Role, SharePackageError, open_share, seal_share
 
+REPLACED_SIGNER, REPLACED_SIGNER_COMPARED = "replaced manifest signed by", "replaced manifest compared"
+"""The new manifest's parameters that say who signed the old one, and how that was compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class RewrapPlan:
@@ -29,6 +34,7 @@ class RewrapPlan:
     out: Path
     attendance: Attendance
     parameters: Mapping[str, str]
+    file_names: Mapping[bytes, str]
 
 
 def refuse_unfit_successor(checked: CheckedFolder, old: Recipient, new: Recipient) -> None:
@@ -48,14 +54,17 @@ def refuse_unfit_successor(checked: CheckedFolder, old: Recipient, new: Recipien
 
 
 def rewrap(plan: RewrapPlan, progress: Callable[[int, int], None], tell: Callable[[str], None]) -> Manifest:
-    """Raises Refusal, also "does_not_open"; OSError. Nothing remains then."""
+    """Raises Refusal, also "does_not_open", "missing" (a half of the replaced recipient); OSError.
+
+    Nothing remains then.
+    """
     checked, old, new = plan.checked, plan.old.recipient, plan.new
     refuse_unfit_successor(checked, old, new)
     before = checked.ceremony.manifest
     recipients = [new if id_ == old.id else checked.ceremony.recipients[id_] for id_ in before.recipients]
     keys = [_with_successor(dealt, old.id, new.id) for dealt in before.keys]
     with OutputFolder(plan.out, tell) as folder:
-        record = CeremonyRecord(folder)
+        record = CeremonyRecord(folder, plan.file_names)
         for recipient in recipients:
             record.add_recipient(recipient)
         for done, dealt in enumerate(before.keys):
@@ -77,9 +86,9 @@ def rewrap(plan: RewrapPlan, progress: Callable[[int, int], None], tell: Callabl
             not_after=before.not_after,
             parameters=plan.parameters,
             revision=before.revision + 1,
-            previous=checked.manifest_digest,
+            previous=checked.ceremony.signed.digest,
         )
-        return record.close(origin, plan.attendance, recipients, keys, roles=(old.role,))
+        return record.close(origin, plan.attendance, recipients, keys)
 
 
 def _with_successor(dealt: DealtKey, old_id: bytes, new_id: bytes) -> DealtKey:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keys.batch_gcd import shared_factors
 from keys.input_files import read_input
-from keys.recipients import DeviceFile
+from keys.recipients import RecipientFile
 from keys.refusal import Refusal
 from keys.source_key import SourceKey, SourceKeyError, load_source_key
 from keys.weak_keys import WeakKey, refuse_weak
@@ -34,7 +34,7 @@ def load_sources(paths: Sequence[Path], ask_passphrase: AskPassphrase, *, allow_
     return sources
 
 
-def match_devices(paths: Sequence[Path], devices: Sequence[DeviceFile], *, one_file: bool) -> list[Recipient]:
+def match_devices(paths: Sequence[Path], devices: Sequence[RecipientFile], *, one_file: bool) -> list[Recipient]:
     """For each key file its device: the only one, or the one whose file has the same name but for the ending.
 
     Raises Refusal: "no_device", "no_key".

@@ -1,4 +1,4 @@
-"""The person at the dealer's machine: lines, progress, passphrases, and the comparison of fingerprints.
+"""The person at the dealer's machine: lines, questions, progress, passphrases.
 
 Results go to standard output, everything else to standard error, so that `--json` stays readable to programs.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,22 +15,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from keys.input_files import read_input
-from keys.recipients import refuse_unexpected
 from keys.refusal import Refusal, printable
-from mpc.provisioning.recipient import Recipient
 
 _MAX_PASSPHRASE_BYTES = 1024
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def tell(text: str) -> None:
-    """A line on standard error."""
-    _err.print(text, markup=False)
+    """A line on standard error. Names in it may be a stranger's."""
+    _err.print(printable(text), markup=False)
 
 
 def is_attended() -> bool:
     """Whether somebody can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """Whether somebody types yes."""
+    return _err.input(f"{question} [yes/no] ", markup=False).strip().lower() == "yes"
 
 
 @contextmanager
@@ -59,7 +62,9 @@ def read_passphrase(file: Path | None, what: str) -> bytes:
             )
         passphrase = first.removesuffix(b"\r")
     elif is_attended():
-        passphrase = getpass.getpass(f"Passphrase of {printable(what)}: ", stream=sys.stderr).encode("utf-8")
+        typed = getpass.getpass(f"Passphrase of {printable(what)}: ", stream=sys.stderr)
+        # Bytes that are no text come back as they were typed; encoding strictly would raise with the passphrase inside.
+        passphrase = typed.encode("utf-8", "surrogateescape")
     else:
         raise Refusal(
             "needs_passphrase", f"{printable(what)} needs a passphrase: give a file with it, or use a terminal"
@@ -69,29 +74,17 @@ def read_passphrase(file: Path | None, what: str) -> bytes:
     return passphrase
 
 
-def new_passphrase(file: Path | None, what: str) -> bytes:
-    """As `read_passphrase`, but typed twice. Raises also Refusal("passphrases_differ")."""
-    passphrase = read_passphrase(file, what)
-    if file is None and read_passphrase(None, f"{what}, again") != passphrase:
+def read_text_passphrase(file: Path | None, what: str) -> str:
+    """As `read_passphrase`, where it must be text. Raises also Refusal("bad_passphrase")."""
+    try:
+        return read_passphrase(file, what).decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refusal("bad_passphrase", f"the passphrase of {printable(what)} is not text in UTF-8") from None
+
+
+def new_passphrase(file: Path | None, what: str) -> str:
+    """As `read_text_passphrase`, but typed twice. Raises also Refusal("passphrases_differ")."""
+    passphrase = read_text_passphrase(file, what)
+    if file is None and read_text_passphrase(None, f"{what}, again") != passphrase:
         raise Refusal("passphrases_differ", "the two passphrases differ; start again")
     return passphrase
-
-
-def compare_fingerprints(recipients: Sequence[Recipient], expected: Collection[str]) -> str:
-    """Show whom the halves are sealed to, and have it compared; how that was done, for the manifest.
-
-    Raises Refusal: "unexpected_recipient", "not_confirmed".
-    """
-    tell("recipients, to be compared with what their holders read out:")
-    for recipient in recipients:
-        tell(f"  {recipient.fingerprint}  {recipient.role} {recipient.name}")
-    if expected:
-        refuse_unexpected(recipients, expected)
-        return "with given fingerprints"
-    if not is_attended():
-        tell("nobody was asked whether these are right; the manifest will say so (see --expect)")
-        return "not compared"
-    answer = _err.input("Did the holders read out exactly these? [yes/no] ", markup=False)
-    if answer.strip().lower() != "yes":
-        raise Refusal("not_confirmed", "nothing was made: the fingerprints were not confirmed")
-    return "confirmed at the terminal"

@@ -99,10 +99,13 @@ class SimulatedPhone:
         file.write_bytes(recipient.document)
         return recipient.fingerprint
 
-    def import_share(self, file: Path) -> str:
-        """Take this phone's half of a dealt key: empty if it is in the vault now, else the code of the refusal."""
+    def import_share(self, file: Path, *, manifest: Path | None = None, ceremony_key: str | None = None) -> str:
+        """Take this phone's half of a dealt key: empty if it is in the vault now, else the code of the refusal.
+
+        ceremony_key: the fingerprint that was read out, to check the file by `manifest` as well.
+        """
         try:
-            self._device.import_share(file)
+            self._device.import_share(file, manifest=manifest, ceremony_key=ceremony_key)
         except TandemError as error:
             return error.code
         return ""

@@ -26,18 +26,29 @@ _PASSPHRASE = b"the old key's passphrase"
 
 
 class DealersMachine:
-    """The offline machine: both recipient files, `tandem-keys`, and the ceremonies it has made."""
+    """The offline machine: both recipient files, what was read out, `tandem-keys`, and the ceremonies it has made."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
         self.server_recipient = folder / "server.json"
         self.phone_recipient = folder / "phone.json"
+        self.read_out: dict[str, str] = {}
+
+    def collect(self, auth: AuthServer, phone: SimulatedPhone) -> str:
+        """Fetch both recipient files, and hear each fingerprint from its holder; the phone's."""
+        auth.operator("recipient", "--out", str(self.server_recipient))
+        known = json.loads(auth.operator("recipients", "--json"))["recipients"]
+        self.read_out["server"] = known[-1]["fingerprint"]
+        self.read_out["phone"] = phone.recipient(self.phone_recipient)
+        return self.read_out["phone"]
 
     def deal(self, command: str, *arguments: str, name: str) -> Path:
         """`tandem-keys generate` or `import`: the new ceremony's folder."""
         out = self.folder / name
         recipients = ["--server", str(self.server_recipient), "--device", str(self.phone_recipient)]
+        for whose, fingerprint in self.read_out.items():
+            recipients += ["--expect", f"{whose}={fingerprint}"]
         people = ["--operator", "Grace Hopper", "--witness", "Alan Turing"]
         run_command("keys", command, *arguments, *recipients, "--rp-id", RP_ID, "--out", str(out), *people)
         return out
@@ -67,9 +78,7 @@ def deal_first_key(story: Story, phone: SimulatedPhone, auth: AuthServer, folder
     machine = DealersMachine(folder / "dealer")
 
     def recipients() -> Happened:
-        auth.operator("recipient", "--out", str(machine.server_recipient))
-        fingerprint = phone.recipient(machine.phone_recipient)
-        return Happened(True, f"read out: {fingerprint[:9]}…")
+        return Happened(True, f"read out: {machine.collect(auth, phone)[:9]}…")
 
     story.step("server and phone give recipient files", recipients)
     ceremonies: list[Path] = []
@@ -110,8 +119,7 @@ def is_the_dealt_key(story: Story, phone: SimulatedPhone, ceremony: Path) -> Non
 def import_old_keys(story: Story, origin: str, phone: SimulatedPhone, auth: AuthServer, folder: Path) -> None:
     """Keys that exist already, from PEM and PKCS#12: a registration and three logins each, then their end."""
     machine = DealersMachine(folder / "dealer-again")
-    auth.operator("recipient", "--out", str(machine.server_recipient))
-    phone.recipient(machine.phone_recipient)
+    machine.collect(auth, phone)
     for user, name in (("grace", "old.pem"), ("alan", "old.p12")):
         _one_old_key(story, VisitorClient(origin), phone, auth, machine, user, name)
 

@@ -57,21 +57,7 @@ def import_shares(
                 expected_ceremony_key=ceremony_key,
                 progress=progress,
             )
-    if as_json:
-        ids = {
-            "new": done.new,
-            "known": done.known,
-            "rebound": done.rebound,
-            "revoked": done.revoked,
-        }
-        document: dict[str, Any] = {"ceremony_id": done.ceremony_id.hex(), "revision": done.revision}
-        document |= {name: [to_base64url(key_id) for key_id in key_ids] for name, key_ids in ids.items()}
-        OUT.print(json.dumps(document, indent=2), markup=False)
-        return
-    OUT.print(f"ceremony {done.ceremony_id.hex()}, revision {done.revision}", markup=False)
-    OUT.print(f"new: {len(done.new)}, known: {len(done.known)}, rebound: {len(done.rebound)}")
-    if done.revoked:
-        OUT.print(f"of the known, {len(done.revoked)} are revoked and stay so")
+    _report(done, as_json)
 
 
 def provisioned(
@@ -128,6 +114,33 @@ def _revoked(
         else [named_key(text, f"--key-id {number}") for number, text in enumerate(key_ids, start=1)]
     )
     return key_revocation.revoke_keys(ctx, keys, ignore_unknown=ignore_unknown)
+
+
+def _report(done: share_import.Imported, as_json: bool) -> None:
+    """What was done; how to go on is for people alone."""
+    if as_json:
+        document: dict[str, Any] = {"ceremony_id": done.ceremony_id.hex(), "revision": done.revision}
+        document["recipients_compared"] = done.recipients_compared
+        document["server_recipients"] = list(done.server_recipients)
+        for name in ("new", "known", "rebound", "revoked", "displaced"):
+            document[name] = [to_base64url(key_id) for key_id in getattr(done, name)]
+        OUT.print(json.dumps(document, indent=2), markup=False)
+        return
+    OUT.print(f"ceremony {done.ceremony_id.hex()}, revision {done.revision}", markup=False)
+    OUT.print(f"recipients compared by the dealer: {done.recipients_compared or 'not recorded'}", markup=False)
+    OUT.print(f"new: {len(done.new)}, known: {len(done.known)}, rebound: {len(done.rebound)}")
+    if done.revoked:
+        OUT.print(f"of the known, {len(done.revoked)} are revoked and stay so")
+    if done.displaced:
+        OUT.print(
+            f"for {len(done.displaced)} of the new, a credential that a device had put under the key's id was removed;"
+            " see the events credential_displaced"
+        )
+    print(
+        "Once nothing that is sealed to it is on its way here, erase the key that opens this folder:", file=sys.stderr
+    )
+    for fingerprint in done.server_recipients:
+        print(f"  authsvc retire-recipient {fingerprint}", file=sys.stderr)
 
 
 def _confirmed(read: ReadFile) -> str:

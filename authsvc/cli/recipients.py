@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
+from mpc.errors import DecodeError
 from mpc.primitives.hpke import HpkeSuite
+from mpc.provisioning.recipient import MAX_RECIPIENT_BYTES, Recipient
 
 from ..services import recipients as own_recipients
 from ..settings import SettingsError
-from .files import read_passphrase, write_new, write_over
+from .files import read_input, read_passphrase, write_new, write_over
 from .shell import OUT, context, local_time, without_markup
 
 Fingerprint = Annotated[str, typer.Argument(help="The recipient's fingerprint: eight groups of four characters.")]
@@ -46,6 +48,7 @@ def recipient(
             raise SettingsError("name: there is a recipient already, and its name is signed; make another with --new")
         document = own.recipient.document
         if out is not None:
+            _require_replaceable(out)
             write_over(out, document)
     if out is None:
         sys.stdout.write(document.decode("utf-8"))
@@ -108,6 +111,16 @@ def export_recipient_key(
         protected = own_recipients.export_key(ctx, fingerprint, _passphrase(passphrase_file))
         write_new(out, protected)
     OUT.print(f"written: {out}", markup=False)
+
+
+def _require_replaceable(out: Path) -> None:
+    """A slip of the finger must not put a public file in the place of a key or a database. SettingsError."""
+    if not out.exists():
+        return
+    try:
+        Recipient.decode(read_input(out, MAX_RECIPIENT_BYTES))
+    except (DecodeError, SettingsError):
+        raise SettingsError(f"{out} exists and is no recipient file; name another file, or move it away") from None
 
 
 def _passphrase(path: Path | None) -> str:

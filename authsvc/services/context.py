@@ -24,7 +24,7 @@ class ServiceContext:
     clock: Callable[[], float]
     """Unix time in seconds."""
     wrong_proofs: WrongProofs = field(default_factory=WrongProofs)
-    """How many wrong pairing proofs each enrolment may still send."""
+    """How many pairing proofs that pair nothing each enrolment may still send."""
 
 
 @dataclass(frozen=True, slots=True)

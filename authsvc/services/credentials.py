@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from mpc.errors import DecodeError
 from mpc.login.enrolment_messages import Accepted, AddCredential, RevokeCredential
 from mpc.threshold_rsa.public_key import PublicKey
@@ -14,6 +16,7 @@ from ..store.credentials import (
     count_credentials,
     delete_abandoned_credentials,
     delete_credential,
+    has_waiting_key,
     insert_credential,
     load_credential,
     revoke_credential,
@@ -29,9 +32,9 @@ from .secrets_at_rest import seal_key_share
 def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """Store the share. Repeating it after a lost answer changes nothing and is answered alike.
 
-    Raises Refused: "unauthenticated", "not_active", "rp_not_allowed", "provisioning_required", "credential_conflict"
-    (the id is taken, or the enrolment holds as many as the policy allows); DecodeError for a key or share that is not
-    acceptable.
+    Raises Refused: "unauthenticated", "not_active", "rp_not_allowed", "provisioning_required" (also while a dealt key
+    waits for this enrolment and relying party), "credential_conflict" (the id is taken, the key is one of a ceremony,
+    or the enrolment holds as many as the policy allows); DecodeError for a key or share that is not acceptable.
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
@@ -57,6 +60,10 @@ def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if existing is not None:
             if not _is_same(existing, message):
                 raise Refused("credential_conflict")
+        elif _is_dealt(conn, key):
+            raise Refused("credential_conflict")
+        elif has_waiting_key(conn, enrolment.id, message.rp_id, now):
+            raise Refused("provisioning_required")
         elif count_credentials(conn, enrolment.id) >= ctx.policy.limits.max_credentials_per_enrolment:
             raise Refused("credential_conflict")
         else:
@@ -105,6 +112,15 @@ def require_allowed_origin(policy: Policy, rp_id: str, ceremony_id: bytes | None
     """Whether a new key for this relying party may come from where it comes. Refused("provisioning_required")."""
     if ceremony_id is None and rp_id in policy.provisioned_only_rp_ids:
         raise Refused("provisioning_required")
+
+
+def _is_dealt(conn: Connection, key: PublicKey) -> bool:
+    """Whether this very key was dealt in a ceremony.
+
+    Under a second id it would outlive its revocation and its expiry.
+    """
+    dealt = load_credential(conn, key.key_id)
+    return dealt is not None and dealt.ceremony_id is not None
 
 
 def _is_same(existing: CredentialRow, message: AddCredential) -> bool:

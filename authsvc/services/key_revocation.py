@@ -15,7 +15,7 @@ from mpc.primitives.codec import Fields
 from mpc.provisioning.signed_document import base64url_field, to_base64url
 from mpc.threshold_rsa.share_package import KEY_ID_BYTES
 
-from ..store.ceremonies import load_ceremony
+from ..store.ceremonies import load_ceremony, mark_ceremony_revoked
 from ..store.credentials import CredentialRow, list_provisioned, load_credential, revoke_credential
 from ..store.events import append_event
 from .context import ServiceContext
@@ -92,19 +92,22 @@ def revoke_keys(ctx: ServiceContext, keys: Sequence[NamedKey], *, ignore_unknown
 
 
 def revoke_ceremony(ctx: ServiceContext, ceremony_id: bytes) -> Revoked:
-    """Revoke every key of a ceremony that was imported here. ProvisioningRefused("unknown_ceremony")."""
+    """Revoke every key of a ceremony that was imported here, and take no further revision of it.
+
+    Repeating it changes nothing. ProvisioningRefused("unknown_ceremony").
+    """
     with ctx.store.write() as conn:
-        rows = list_provisioned(conn, ceremony_id)
-        if not rows and load_ceremony(conn, ceremony_id) is None:
+        if load_ceremony(conn, ceremony_id) is None:
             raise ProvisioningRefused(
                 "unknown_ceremony",
                 f"nothing of the ceremony {ceremony_id.hex()} was imported here; `authsvc provisioned` lists what was",
             )
-        revoked, before = _revoke(ctx, conn, rows)
-        if revoked:
+        revoked, before = _revoke(ctx, conn, list_provisioned(conn, ceremony_id))
+        now = ctx.clock()
+        if mark_ceremony_revoked(conn, ceremony_id, now):
             append_event(
                 conn,
-                at=ctx.clock(),
+                at=now,
                 name="ceremony_revoked",
                 detail={"ceremony_id": ceremony_id.hex(), "keys": len(revoked)},
             )

@@ -1,14 +1,14 @@
 """A device takes a key that was dealt for it: it shows that its half fits, and later registers with it.
 
 Whatever does not fit is refused with "provisioned_key_not_usable", in one body. Only a key that waits for the very
-enrolment that asks costs an exponentiation; all other refusals come as fast as each other. The clock therefore tells a
-device that a key was dealt to it, which the share it was given says anyway, and nothing about anybody else's keys. A
-check against a dummy would hide no more and would let every id cost an exponentiation.
+enrolment that asks, or that it is registering, costs an exponentiation; all other refusals come as fast as each other.
+The clock therefore tells a device that a key was dealt to it, which the share it was given says anyway, and nothing
+about anybody else's keys. A check against a dummy would hide no more and would let every id cost an exponentiation.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -33,38 +33,43 @@ from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
 from .secrets_at_rest import open_key_share
 
+_PAIRABLE: Final[tuple[CredentialStatus, ...]] = (*WAITING, "provisional")
+
 
 def pair(ctx: ServiceContext, request: SignedRequest) -> bytes:
-    """The device's half fits ours, so that it may store it. Repeating it changes nothing and is answered alike.
+    """The device's half fits ours, so that it may store it. The answer tells the key's last signature counter.
 
-    Raises Refused: "unauthenticated", "not_active", "provisioned_key_not_usable", "rp_not_allowed", "throttled" after
-    too many wrong proofs; DecodeError.
+    Repeating it changes nothing and is answered alike, also while the key is being registered: a vault restored from
+    before the import takes its half again. Raises Refused: "unauthenticated", "not_active",
+    "provisioned_key_not_usable", "rp_not_allowed", "throttled" after too many proofs that paired nothing; DecodeError.
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
         message = PairShares.decode(request.body)
         require_same_enrolment(enrolment, message.enrolment_id)
         _require_active(enrolment)
-        waiting = _usable(ctx, conn, enrolment, message.key_id, WAITING)
+        checked = _usable(ctx, conn, enrolment, message.key_id, _PAIRABLE)
     now = ctx.clock()
     ctx.wrong_proofs.take(enrolment.id, now)
-    share = open_key_share(ctx.sealer, waiting)
+    share = open_key_share(ctx.sealer, checked)
     statement = PairingStatement(
-        ctx.policy.server_id, enrolment.id, waiting.rp_id, waiting.not_after, waiting.ceremony_id or b""
+        ctx.policy.server_id, enrolment.id, checked.rp_id, checked.not_after, checked.ceremony_id or b""
     )
     if not pairing_proof_is_valid(share, statement, message.proof):
         raise Refused("provisioned_key_not_usable")
-    ctx.wrong_proofs.give_back(enrolment.id, now)
     with ctx.store.write() as conn:
         current = _require_active(load_enrolment(conn, enrolment.id, lock=True))
-        credential = _usable(ctx, conn, current, message.key_id, WAITING)
-        # The proof was checked against the row of the snapshot; a share written since is another matter.
-        if credential != replace(waiting, status=credential.status):
+        credential = _usable(ctx, conn, current, message.key_id, _PAIRABLE)
+        # The proof was checked against the share of the snapshot; one written since is another matter.
+        if credential.sealed_share != checked.sealed_share:
             raise Refused("provisioned_key_not_usable")
-        if credential.status == "provisioned":
+        paired_now = credential.status == "provisioned"
+        if paired_now:
             set_credential_status(conn, credential.id, "paired")
             _tell(ctx, conn, credential, "provisioned_key_paired")
-    return Accepted(current.epoch, current.last_index).encode()
+    if paired_now:
+        ctx.wrong_proofs.give_back(enrolment.id, now)
+    return Accepted(current.epoch, current.last_index, ((credential.id, credential.sign_count),)).encode()
 
 
 def adopt(ctx: ServiceContext, request: SignedRequest) -> bytes:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from mpc.errors import DecodeError
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.recipient import MAX_NAME_BYTES, Recipient, name_field, new_recipient
-from mpc.provisioning.recipient_key import MIN_PASSPHRASE_CHARACTERS, RecipientKey
+from mpc.provisioning.recipient_key import RecipientKey
 from mpc.provisioning.signed_document import normal_fingerprint
 from mpc.threshold_rsa.share_package import Role
 
@@ -94,14 +94,13 @@ def export_key(ctx: ServiceContext, fingerprint: str, passphrase: str) -> bytes:
 
     ProvisioningRefused: "unknown_recipient", "retired_recipient", "weak_passphrase".
     """
-    if len(passphrase) < MIN_PASSPHRASE_CHARACTERS:
-        raise ProvisioningRefused(
-            "weak_passphrase", f"the passphrase must have at least {MIN_PASSPHRASE_CHARACTERS} characters"
-        )
     with ctx.store.read() as conn:
         own = opening_key(ctx, _by_fingerprint(conn, fingerprint))
     # Deriving from the passphrase takes half a second, during which no login should wait for the writer's lock.
-    protected = own.protect(ctx.rng, passphrase)
+    try:
+        protected = own.protect(ctx.rng, passphrase)
+    except ValueError as error:  # its text is about the passphrase and does not hold it
+        raise ProvisioningRefused("weak_passphrase", str(error)) from None
     with ctx.store.write() as conn:
         if _by_fingerprint(conn, fingerprint).retired_at is not None:
             raise _retired(own.recipient)

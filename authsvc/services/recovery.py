@@ -114,8 +114,11 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
 
 
 def _accepted(conn: Connection, enrolment: EnrolmentRow) -> bytes:
-    """Index and counters go along: a copy may have moved them beyond what the device has stored."""
-    usable = [row for row in list_credentials(conn, enrolment.id) if row.status != "revoked"]
+    """Index and counters go along: a copy may have moved them beyond what the device has stored.
+
+    A key that waits has signed nothing. There may also be more of those than an answer holds.
+    """
+    usable = [row for row in list_credentials(conn, enrolment.id) if row.status in ("provisional", "active")]
     counts = tuple((row.id, row.sign_count) for row in usable)
     return Accepted(enrolment.epoch, enrolment.last_index, counts).encode()
 

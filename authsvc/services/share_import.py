@@ -6,55 +6,51 @@
 | the key of the ceremony | the fingerprint given, or the setting `ceremony_keys` |
 | server id, relying party, expiry | this server's id, its policy, the clock |
 | server recipients | this server's own, not retired |
-| revision | the one imported last |
 | each half | the public key, ceremony, relying party and expiry in the manifest |
-| each device | an enrolment of this server that is not unfinished and not revoked |
+| revision, and what was stored before | see `ceremony_revisions` and `dealt_keys` |
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-
-from sqlalchemy import Connection
+from dataclasses import asdict, dataclass
 
 from mpc.errors import DecodeError
 from mpc.provisioning.ceremony import Ceremony, CeremonyError, ReadFile, check_ceremony
 from mpc.provisioning.manifest import MANIFEST_NAME, DealtKey, SignedManifest
 from mpc.provisioning.recipient_key import RecipientKey
-from mpc.provisioning.signed_document import normal_fingerprint, to_base64url
+from mpc.provisioning.signed_document import normal_fingerprint
 from mpc.threshold_rsa.encodings import Algorithm
 from mpc.threshold_rsa.share_package import Role, SharePackage, SharePackageError, open_share
 
 from ..errors import Refused
 from ..store.ceremonies import CeremonyRow, load_ceremony, store_ceremony
-from ..store.credentials import WAITING, CredentialRow, insert_credential, load_credential, rebind_credential
-from ..store.enrolments import load_enrolment
+from ..store.credentials import CredentialRow, list_provisioned
 from ..store.events import append_event
+from .ceremony_revisions import require_next
 from .context import ServiceContext
+from .dealt_keys import Stored, store_halves
 from .provisioning_refusals import ProvisioningRefused
 from .recipients import opening_key_for
-from .secrets_at_rest import open_key_share, seal_key_share
+from .secrets_at_rest import seal_key_share
 
+RECIPIENTS_COMPARED = "recipients compared"
+"""The parameter of a manifest that says how the dealer made sure whose recipients they are."""
 Progress = Callable[[int, int], None]
 """Called with (halves done, halves in all)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import did. Key ids, in the manifest's order."""
+class Imported(Stored):
+    """What an import did, and what an operator should know of the ceremony."""
 
     ceremony_id: bytes
     revision: int
-    new: tuple[bytes, ...]
-    known: tuple[bytes, ...]
-    """Here before, and left as they were."""
-    rebound: tuple[bytes, ...]
-    """Waiting before for another enrolment."""
-    revoked: tuple[bytes, ...]
-    """Those among the known that are revoked, and stay so."""
+    recipients_compared: str
+    """How the dealer compared the recipients' fingerprints, in the manifest's words; empty if it does not say."""
+    server_recipients: tuple[str, ...]
+    """Fingerprints of those recipients of this server that the halves were sealed to."""
 
 
 def import_shares(
@@ -67,40 +63,54 @@ def import_shares(
 ) -> Imported:
     """Store the server's halves of the ceremony in a folder: all of them in one transaction, or none.
 
-    expected_ceremony_key: the fingerprint that the manifest's signer must have; if None, it must be one of the
-    policy's. Repeating it changes nothing. Raises CeremonyError (the folder is not what its manifest says) or
-    ProvisioningRefused.
+    expected_ceremony_key: the fingerprint that the manifest's signer must have, from a person who compared it; if
+    None, it must be one of the policy's. Repeating it changes no key, and leaves an event of its own. Raises
+    CeremonyError (the folder is not what its manifest says) or ProvisioningRefused.
     """
     read = _manifest_once(read)
     ceremony = check_ceremony(read, roles={Role.SERVER}, listing=listing, progress=progress)
-    manifest = read(MANIFEST_NAME)
-    assert manifest is not None
     _check_trusted(ctx, ceremony.signed, expected_ceremony_key)
     _check_policy(ctx, ceremony)
     rows = _opened(ctx, read, ceremony)
+    manifest = ceremony.manifest
+    servers = [ceremony.recipients[each] for each in sorted({dealt.server for dealt in manifest.keys})]
     found = CeremonyRow(
-        ceremony_id=ceremony.manifest.ceremony_id,
-        revision=ceremony.manifest.revision,
-        manifest_hash=hashlib.sha256(manifest).digest(),
+        ceremony_id=manifest.ceremony_id,
+        revision=manifest.revision,
+        manifest_hash=ceremony.signed.digest,
         signing_key=ceremony.signed.signing_key,
         imported_at=ctx.clock(),
     )
     with ctx.store.write() as conn:
         before = load_ceremony(conn, found.ceremony_id)
-        _check_revision(before, found, ceremony.manifest.previous)
-        for recipient_id in {dealt.server for dealt in ceremony.manifest.keys}:
-            opening_key_for(ctx, conn, ceremony.recipients[recipient_id])  # retired meanwhile?
-        imported = _store(ctx, conn, found, rows)
+        known = {row.id: row for row in list_provisioned(conn, found.ceremony_id)}
+        if before is not None:
+            require_next(
+                before,
+                found,
+                previous=manifest.previous,
+                same_keys=set(known) == {row.id for row in rows},
+                signer_was_named=expected_ceremony_key is not None,
+            )
+        for recipient in servers:
+            opening_key_for(ctx, conn, recipient)  # retired meanwhile?
+        keys = store_halves(ctx, conn, rows, known)
         if before is None or before.revision < found.revision:
             store_ceremony(conn, found)
-        detail = {"new": len(imported.new), "known": len(imported.known), "rebound": len(imported.rebound)}
+        counts = {"new": len(keys.new), "known": len(keys.known), "rebound": len(keys.rebound)}
         append_event(
             conn,
             at=found.imported_at,
             name="shares_imported",
-            detail={"ceremony_id": found.ceremony_id.hex(), "revision": found.revision, **detail},
+            detail={"ceremony_id": found.ceremony_id.hex(), "revision": found.revision, **counts},
         )
-    return imported
+    return Imported(
+        **asdict(keys),
+        ceremony_id=found.ceremony_id,
+        revision=found.revision,
+        recipients_compared=manifest.parameters.get(RECIPIENTS_COMPARED, ""),
+        server_recipients=tuple(recipient.fingerprint for recipient in servers),
+    )
 
 
 def ceremony_fingerprint(read: ReadFile) -> str:
@@ -205,106 +215,3 @@ def _package(read: ReadFile, ceremony: Ceremony, dealt: DealtKey, own: Recipient
     if told != (dealt.key, manifest.ceremony_id, manifest.rp_id, manifest.not_after, 0):
         raise ProvisioningRefused("bad_share", f"{path}: holds another half than the manifest says")
     return package
-
-
-def _check_revision(before: CeremonyRow | None, found: CeremonyRow, previous: bytes | None) -> None:
-    if before is None:
-        return
-    if found.revision < before.revision:
-        raise ProvisioningRefused(
-            "stale_revision",
-            f"revision {before.revision} of this ceremony was imported already, and this is revision {found.revision};"
-            " use the newest folder",
-        )
-    if found.revision == before.revision and found.manifest_hash != before.manifest_hash:
-        raise ProvisioningRefused(
-            "other_manifest",
-            "another manifest of the same ceremony and revision was imported before; find out which of the two is real",
-        )
-    if found.revision > before.revision and (
-        previous is None or not hmac.compare_digest(previous, before.manifest_hash)
-    ):
-        raise ProvisioningRefused(
-            "broken_chain",
-            f"this folder does not follow revision {before.revision}, which was imported last; import the folders in"
-            " between first",
-        )
-
-
-def _store(ctx: ServiceContext, conn: Connection, found: CeremonyRow, rows: list[CredentialRow]) -> Imported:
-    new, known, rebound, revoked = [], [], [], []
-    for row in rows:
-        existing = load_credential(conn, row.id)
-        if existing is None:
-            _require_enrolment(conn, row)
-            insert_credential(conn, row)
-            new.append(row.id)
-            continue
-        _require_same_key(existing, row)
-        if existing.status == "revoked":
-            known.append(row.id)
-            revoked.append(row.id)
-        elif existing.enrolment_id == row.enrolment_id:
-            known.append(row.id)
-        else:
-            _rebind(ctx, conn, existing, row)
-            rebound.append(row.id)
-    return Imported(found.ceremony_id, found.revision, tuple(new), tuple(known), tuple(rebound), tuple(revoked))
-
-
-def _require_enrolment(conn: Connection, row: CredentialRow) -> None:
-    enrolment = load_enrolment(conn, row.enrolment_id, lock=True)
-    if enrolment is None:
-        raise ProvisioningRefused(
-            "unknown_enrolment",
-            f"key {to_base64url(row.id)} was dealt to the device with enrolment {row.enrolment_id.hex()}, which is not"
-            " enrolled here; nothing was stored",
-        )
-    if enrolment.status in ("enrolling", "revoked"):
-        raise ProvisioningRefused(
-            "enrolment_not_usable",
-            f"key {to_base64url(row.id)} was dealt to enrolment {row.enrolment_id.hex()}, which is"
-            f" {'revoked' if enrolment.status == 'revoked' else 'not finished'}; nothing was stored",
-        )
-
-
-def _require_same_key(existing: CredentialRow, row: CredentialRow) -> None:
-    if existing.ceremony_id != row.ceremony_id:
-        raise ProvisioningRefused(
-            "other_credential",
-            f"key {to_base64url(row.id)} is here already and does not come from this ceremony (enrolment"
-            f" {existing.enrolment_id.hex()}); a key is dealt once, so find out which of the two is real",
-        )
-    same = (existing.modulus, existing.exponent, existing.rp_id, existing.not_after)
-    if same != (row.modulus, row.exponent, row.rp_id, row.not_after):
-        raise ProvisioningRefused(
-            "changed_key",
-            f"key {to_base64url(row.id)} was imported with another relying party or expiry; these never change",
-        )
-
-
-def _rebind(ctx: ServiceContext, conn: Connection, existing: CredentialRow, row: CredentialRow) -> None:
-    """A waiting half goes to the enrolment of the device that replaces the one it was dealt to."""
-    if existing.status not in WAITING:
-        raise ProvisioningRefused(
-            "key_in_use",
-            f"key {to_base64url(row.id)} is in use by enrolment {existing.enrolment_id.hex()} and cannot go to another;"
-            " revoke it and deal a new one",
-        )
-    _require_enrolment(conn, row)
-    ours, dealt = open_key_share(ctx.sealer, existing), open_key_share(ctx.sealer, row)
-    if not hmac.compare_digest(ours.to_bytes(), dealt.to_bytes()):
-        raise ProvisioningRefused(
-            "changed_key", f"the half of key {to_base64url(row.id)} is not the one that was imported before"
-        )
-    assert row.sealed_share is not None
-    rebind_credential(conn, row.id, row.enrolment_id, row.sealed_share)
-    for enrolment_id, other in ((row.enrolment_id, existing.enrolment_id), (existing.enrolment_id, row.enrolment_id)):
-        direction = "from" if enrolment_id == row.enrolment_id else "to"
-        append_event(
-            conn,
-            at=ctx.clock(),
-            enrolment_id=enrolment_id,
-            name="provisioned_key_rebound",
-            detail={"key_id": row.id.hex(), direction: other.hex()},
-        )

@@ -1,10 +1,11 @@
-"""How many wrong pairing proofs an enrolment may send: a bound on the arithmetic that they cost.
+"""How many pairing proofs that pair nothing an enrolment may send: a bound on the arithmetic that they cost.
 
 A wrong proof teaches nothing (it is a guess at 256 bits) and says nothing about the template, so it is not counted
 against the attempt budgets: a thief of a request key could otherwise use them up without ever touching a login. But
-each costs an exponentiation, so an enrolment has a few, which come back with time. Who has used them up waits, and only
-for pairing: logins go on. That the thief makes the owner wait too gives him nothing that he did not have, since one
-false OT proof under the same key takes the whole enrolment out of service; lifting that replaces the key.
+each costs an exponentiation, so an enrolment has a few, which come back with time. A right proof that is sent again
+costs the same and is counted like a wrong one. Who has used them up waits, and only for pairing: logins go on. That the
+thief makes the owner wait too gives him nothing that he did not have, since one false OT proof under the same key takes
+the whole enrolment out of service; lifting that replaces the key.
 
 Kept in memory: after a restart everybody has a full allowance, which bounds the work just as well.
 """
@@ -46,7 +47,7 @@ class WrongProofs:
                 self._spent.popitem(last=False)
 
     def give_back(self, enrolment_id: bytes, now: float) -> None:
-        """The proof was right: it costs nothing."""
+        """The proof paired a key, which each key does once: it costs nothing."""
         with self._lock:
             self._spent[enrolment_id] = (max(0.0, self._spent_now(enrolment_id, now) - 1), now)
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -82,6 +83,17 @@ def list_provisioned(conn: Connection, ceremony_id: bytes | None = None) -> list
 def count_credentials(conn: Connection, enrolment_id: bytes) -> int:
     """How many credentials of an enrolment are registered or about to be: neither revoked nor waiting."""
     return int(conn.execute(_COUNT, {"enrolment_id": enrolment_id}).scalar_one())
+
+
+def enrolment_with_more_waiting(conn: Connection, limit: int) -> bytes | None:
+    """The id of an enrolment for which more keys than that wait, or None."""
+    row = conn.execute(_MORE_WAITING, {"limit": limit}).first()
+    return None if row is None else bytes(row[0])
+
+
+def has_waiting_key(conn: Connection, enrolment_id: bytes, rp_id: str, now: float) -> bool:
+    """Whether a dealt key that has not expired by `now` (Unix seconds) waits for that enrolment and relying party."""
+    return conn.execute(_WAITING_FOR, {"enrolment_id": enrolment_id, "rp_id": rp_id, "now": now}).first() is not None
 
 
 def delete_abandoned_credentials(conn: Connection, enrolment_id: bytes, before: float) -> None:
@@ -161,6 +173,23 @@ _LIST_ALL_DEALT = (
     select(*_ALL).where(credentials.c.ceremony_id.is_not(None)).order_by(credentials.c.created_at, credentials.c.id)
 )
 _LIST_DEALT = _LIST_ALL_DEALT.where(credentials.c.ceremony_id == bindparam("ceremony_id"))
+_MORE_WAITING = (
+    select(credentials.c.enrolment_id)
+    .where(credentials.c.status.in_(WAITING))
+    .group_by(credentials.c.enrolment_id)
+    .having(func.count() > bindparam("limit"))
+    .limit(1)
+)
+_WAITING_FOR = (
+    select(credentials.c.id)
+    .where(
+        credentials.c.enrolment_id == bindparam("enrolment_id"),
+        credentials.c.rp_id == bindparam("rp_id"),
+        credentials.c.status.in_(WAITING),
+        or_(credentials.c.not_after.is_(None), credentials.c.not_after >= bindparam("now")),
+    )
+    .limit(1)
+)
 _INSERT = insert(credentials)
 _BY_ID = update(credentials).where(credentials.c.id == bindparam("row_id"))
 _SET_SIGN_COUNT = Prepared(_BY_ID.values(sign_count=bindparam("sign_count")))

@@ -79,6 +79,11 @@ def drop_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
     return conn.execute(_DROP_PENDING, {"row_enrolment_id": enrolment_id}).rowcount
 
 
+def drop_pending_logins_with(conn: Connection, enrolment_id: bytes, credential_id: bytes) -> None:
+    """The same for those with one credential."""
+    conn.execute(_DROP_PENDING_WITH, {"row_enrolment_id": enrolment_id, "row_credential_id": credential_id})
+
+
 def nth_latest_attempt_time(conn: Connection, enrolment_id: bytes, n: int) -> float | None:
     """When the n-th latest counted attempt happened (n ≥ 1), or None if there were fewer."""
     row = _NTH_LATEST.first(conn, {"enrolment_id": enrolment_id, "skip": n - 1})
@@ -128,3 +133,4 @@ _CONFIRM = Prepared(
 _FORGET_VOID = Prepared(_UPDATE_MINE.where(_IS_VOID).values(state="failed", token_hash=None))
 _VOID_PENDING = Prepared(_UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None))
 _DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)
+_DROP_PENDING_WITH = _DROP_PENDING.where(logins.c.credential_id == bindparam("row_credential_id"))

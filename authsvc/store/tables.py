@@ -151,4 +151,5 @@ ceremonies = Table(
     Column("manifest_hash", LargeBinary(32), nullable=False),
     Column("signing_key", LargeBinary(32), nullable=False),
     Column("imported_at", Double, nullable=False),
+    Column("revoked_at", Double),
 )

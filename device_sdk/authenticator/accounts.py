@@ -46,18 +46,14 @@ def eligible_credentials(
 
 
 def select_credential(
-    credentials: Iterable[Record],
-    rp_id: str,
-    allowed_ids: Sequence[bytes] | None,
-    choose_account: Callable[[list[Record]], bytes | None] | None = None,
+    fitting: Sequence[Record], choose_account: Callable[[list[Record]], bytes | None] | None = None
 ) -> Record:
-    """The credential that answers a request.
+    """The credential that answers a request, of those that may, newest first.
 
-    Of several, `choose_account` picks: it gets them newest first and returns a credential id, or None if the
+    Of several, `choose_account` picks: it gets them in this order and returns a credential id, or None if the
     user wants none. Without it the newest is taken. Raises NotAllowed if nothing fits, or if nothing of the
     list was picked.
     """
-    fitting = eligible_credentials(credentials, rp_id, allowed_ids)
     if not fitting:
         raise NotAllowed("no credential on this device fits the request; offer another way in")
     if len(fitting) == 1 or choose_account is None:

@@ -42,10 +42,6 @@ class ProvisionedKey(NeverPickled):
         """The key's name, and its credential id to come."""
         return self.key_share.key.key_id
 
-    def is_expired(self, now: float) -> bool:
-        """now: Unix seconds. The second `not_after` itself still counts."""
-        return self.not_after is not None and now > self.not_after
-
 
 def provisioned_map(key: ProvisionedKey) -> dict[str, object]:
     values: dict[str, object] = {

@@ -30,16 +30,21 @@ from mpc.primitives import codec
 from mpc.primitives.secrecy import NeverPickled
 from mpc.provisioning.recipient_key import RecipientKey
 from mpc.threshold_rsa.encodings import Algorithm
+from mpc.threshold_rsa.share_package import MAX_TIME_S
 from mpc.threshold_rsa.shares import KeyShare
 
 _VERSION = 1
-_MAX_CREDENTIALS = 1024
+MAX_CREDENTIALS = 1024
+"""More than these a vault could not be opened with."""
 _MAX_TEXT = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Credential(NeverPickled):
-    """One key of this device for one account at one relying party. `created_at` is Unix time in seconds."""
+    """One key of this device for one account at one relying party.
+
+    `created_at` and `not_after` are Unix times in seconds; only a dealt key may have the latter.
+    """
 
     credential_id: bytes
     rp_id: str
@@ -53,6 +58,7 @@ class Credential(NeverPickled):
     provisional: bool
     """Until the first joint signature. Provisional credentials answer no request."""
     created_at: int
+    not_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,9 @@ class DeviceState(NeverPickled):
 
     def _counted(self, counts: Mapping[bytes, int]) -> tuple[ProvisionedKey, ...]:
         return tuple(replace(k, sign_count=max(k.sign_count, counts.get(k.key_id, 0))) for k in self.provisioned)
+
+    def without_recipient(self) -> DeviceState:
+        return self if self.recipient is None else replace(self, recipient=None)
 
     def with_recipient(self, recipient: RecipientKey) -> DeviceState:
         """The one in the vault is replaced; what was sealed to it and not imported cannot be opened any more."""
@@ -247,7 +256,7 @@ def _read_state(fields: codec.Fields) -> DeviceState:
         epoch=fields.uint("epoch", at_most=MAX_INDEX),
         ot_index=fields.uint("ot_index", at_most=MAX_INDEX),
         template=TemplateShare.from_bytes(profile, fields.bytes("template")),
-        credentials=tuple(_read_credential(entry) for entry in fields.each("credentials", at_most=_MAX_CREDENTIALS)),
+        credentials=tuple(_read_credential(entry) for entry in fields.each("credentials", at_most=MAX_CREDENTIALS)),
         next=_read_next(fields.fields("next"), profile) if fields.has("next") else None,
         recovery=_read_recovery(fields.fields("recovery")) if fields.has("recovery") else None,
         overtaken=fields.boolean("overtaken"),
@@ -268,7 +277,7 @@ def _read_all_provisioned(fields: codec.Fields) -> tuple[ProvisionedKey, ...]:
 
 
 def _credential_map(credential: Credential) -> dict[str, object]:
-    return {
+    values: dict[str, object] = {
         "credential_id": credential.credential_id,
         "rp_id": credential.rp_id,
         "user_handle": credential.user_handle,
@@ -281,6 +290,9 @@ def _credential_map(credential: Credential) -> dict[str, object]:
         "provisional": credential.provisional,
         "created_at": credential.created_at,
     }
+    if credential.not_after is not None:
+        values["not_after"] = credential.not_after
+    return values
 
 
 def _read_credential(fields: codec.Fields) -> Credential:
@@ -296,6 +308,7 @@ def _read_credential(fields: codec.Fields) -> Credential:
         discoverable=fields.boolean("discoverable"),
         provisional=fields.boolean("provisional"),
         created_at=fields.uint("created_at", at_most=MAX_INDEX),
+        not_after=fields.uint("not_after", at_most=MAX_TIME_S) if fields.has("not_after") else None,
     )
     fields.done()
     return credential

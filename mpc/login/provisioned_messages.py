@@ -84,8 +84,9 @@ class AdoptKey:
 class PairingStatement:
     """What each side knows of a key before the halves are compared. If they differ in anything, no proof fits.
 
-    The device has the last three from its sealed half, which only its ceremony's signature vouches for; the server
-    has them from the ceremony. not_after: Unix seconds, or None.
+    The device has the last three from its sealed half, and the server from the ceremony's signed manifest. A proof
+    that fits tells the device that the server holds the other half on these terms, and not who dealt the key: anybody
+    can seal a half to the device. For that it must be given the manifest. not_after: Unix seconds, or None.
     """
 
     server_id: str

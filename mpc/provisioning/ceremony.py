@@ -67,7 +67,7 @@ def check_ceremony(
 ) -> Ceremony:
     """Verify the manifest, the recipients, and the halves of these roles.
 
-    roles: whose halves must be there; those of another role may have been delivered already, and are checked only
+    roles: whose halves must all be there; others may have been delivered already, and are checked only
     where they still lie there. listing: all paths in the folder, to find files that the manifest does not know.
     progress: called with (halves checked, halves in all). Raises CeremonyError at the first thing that is wrong.
     """

@@ -74,7 +74,8 @@ class DealtKey:
 class Manifest:
     """What a ceremony says it made. Times in Unix seconds.
 
-    revision: 0 for new keys, one more for each rewrap; previous: SHA-256 of the manifest before, None at revision 0.
+    revision: 0 for new keys, one more for each rewrap; previous: `SignedManifest.digest` of the one before, None at
+    revision 0.
     tool: names and versions. parameters: what else was chosen, as text. files: SHA-256 of every file but the manifest.
     """
 
@@ -130,10 +131,15 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class SignedManifest:
-    """A manifest whose signature verifies, and the key that it verifies with."""
+    """A manifest whose signature verifies, and the key that it verifies with.
+
+    digest: SHA-256 over all that was signed. White space and the order of members are not in it, so that a courier who
+    writes the file anew changes nothing.
+    """
 
     manifest: Manifest
     signing_key: bytes
+    digest: bytes
 
     @property
     def fingerprint(self) -> str:
@@ -145,7 +151,7 @@ class SignedManifest:
         """Raises DecodeError."""
         verified = verify_document(data, what="manifest", expected_format=MANIFEST_FORMAT, max_bytes=MAX_MANIFEST_BYTES)
         try:
-            return cls(_read(verified.fields), verified.signing_key)
+            return cls(_read(verified.fields), verified.signing_key, verified.digest)
         except ValueError as error:
             raise DecodeError("manifest", str(error)) from None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _TESTS = Path(__file__).parent.parent
 if str(_TESTS / "state_machine") not in sys.path:
@@ -45,12 +47,15 @@ from device_sdk.errors import (  # noqa: E402
     ServerHalfMissing,
     ServerMisbehaved,
     ServerRefused,
+    ShareRefused,
     TandemError,
 )
 from mpc.login import server_side  # noqa: E402
 from mpc.login.enrolment_messages import Accepted  # noqa: E402
 from mpc.primitives import codec  # noqa: E402
 from mpc.primitives.rng import SystemRng  # noqa: E402
+from mpc.provisioning.manifest import Manifest, SignedManifest  # noqa: E402
+from mpc.provisioning.signed_document import key_fingerprint  # noqa: E402
 from mpc.threshold_rsa.share_package import MAX_TIME_S  # noqa: E402
 from mpc.threshold_rsa.shares import split  # noqa: E402
 
@@ -280,6 +285,129 @@ def test_a_key_that_a_stranger_dealt_is_not_stored(phone: Phone, server: Server)
         phone.device.import_share(sealed(own, phone.device.recipient(), b"stranger stranger"[:16]))
 
     assert vault_bytes(phone) == before and server.dump() == rows
+
+
+def dealt_by_the_server(phone: Phone, server: Server) -> Dealt:
+    """A key that the server's operator dealt, and of which he kept the whole; its own half does fit."""
+    dealt = deal(server.ctx, [phone.device.recipient()], which=7)
+    dealt.import_into(server.ctx)
+    return dealt
+
+
+def test_without_a_fingerprint_the_server_s_word_is_all_there_is(phone: Phone, server: Server) -> None:
+    """What the guide says plainly: such a key is taken, and its maker can sign alone. Hence the next test."""
+    dealt = dealt_by_the_server(phone, server)
+
+    phone.device.import_share(dealt.device_file())
+
+    assert phone.create("grace") == dealt.key_id()
+
+
+def other_ceremony(phone: Phone, server: Server) -> tuple[Dealt, Dealt]:
+    """(the ceremony that the team held, the one that the server held in its name)."""
+    return deal(server.ctx, [phone.device.recipient()]), dealt_by_the_server(phone, server)
+
+
+def test_a_server_cannot_pass_off_its_own_key_as_one_of_the_team_s_ceremony(phone: Phone, server: Server) -> None:
+    """It hands the user its file with whichever manifest it likes; the fingerprint came from the witnesses."""
+    team, rogue = other_ceremony(phone, server)
+    before, rows = vault_bytes(phone), server.dump()
+    sent = len(phone.network.requests)
+    genuine = json.loads(team.manifest)
+    mixed = json.dumps({**json.loads(rogue.manifest), "signing_key": genuine["signing_key"]}).encode()
+    resigned = json.dumps({**genuine, "files": json.loads(rogue.manifest)["files"]}).encode()
+    handed_over: dict[str, tuple[bytes | Path | None, str]] = {
+        "its own manifest": (rogue.manifest, "other_ceremony_key"),
+        "the team's manifest": (team.manifest, "not_in_manifest"),
+        "the team's key over its own list": (mixed, "bad_manifest"),
+        "the team's signature over its own files": (resigned, "bad_manifest"),
+        "no JSON": (b"\x00", "bad_manifest"),
+        "nothing": (None, "no_manifest"),
+        "no file": (phone.folder / "none.json", "no_manifest"),
+    }
+
+    for name, (manifest, reason) in handed_over.items():
+        with pytest.raises(ShareRefused) as fault:
+            phone.device.import_share(rogue.device_file(), manifest=manifest, ceremony_key=team.ceremony_key)
+        assert fault.value.reason == reason, name
+        assert fault.value.__cause__ is None
+
+    assert vault_bytes(phone) == before and server.dump() == rows
+    assert len(phone.network.requests) == sent, "the server was not even asked"
+
+
+def test_the_team_s_file_is_taken_by_its_manifest_however_it_is_spelt(phone: Phone, server: Server) -> None:
+    """White space and the order of members are not signed, and fingerprints are typed as people type them."""
+    dealt = dealt_to(phone, server)
+    spelt = json.dumps(dict(reversed(json.loads(dealt.manifest).items()))).encode()
+    file = phone.folder / "manifest.json"
+    file.write_bytes(spelt)
+
+    phone.device.import_share(
+        dealt.device_file(), manifest=file, ceremony_key=dealt.ceremony_key.lower().replace("-", " ")
+    )
+
+    assert phone.create("grace") == dealt.key_id()
+
+
+def test_the_listed_half_sealed_again_by_somebody_else_is_not_the_listed_file(phone: Phone, server: Server) -> None:
+    """Key, terms and ceremony are those of the manifest; the bytes are not what the witnesses saw made."""
+    dealt = dealt_to(phone, server)
+    ceremony_id = SignedManifest.decode(dealt.manifest).manifest.ceremony_id
+    own, _ = split(SystemRng(), *dealt_key(0))
+    forged = sealed(own, phone.device.recipient(), ceremony_id)
+    before, sent = vault_bytes(phone), len(phone.network.requests)
+
+    with pytest.raises(ShareRefused) as fault:
+        phone.device.import_share(forged, manifest=dealt.manifest, ceremony_key=dealt.ceremony_key)
+
+    assert fault.value.reason == "not_in_manifest"
+    assert vault_bytes(phone) == before and len(phone.network.requests) == sent
+
+
+OTHER_LISTS: dict[str, Callable[[Manifest], Manifest]] = {
+    "another device's key": lambda m: replace(m, keys=tuple(replace(key, device=key.server) for key in m.keys)),
+    "another key": lambda m: replace(m, keys=tuple(replace(key, key=dealt_key(6)[0]) for key in m.keys)),
+    "another relying party": lambda m: replace(m, rp_id="bank.example"),
+    "another expiry": lambda m: replace(m, not_after=MAX_TIME_S),
+    "another ceremony": lambda m: replace(m, ceremony_id=bytes(16)),
+    "another path": lambda m: replace(m, files={path.replace("device/", "d/"): h for path, h in m.files.items()}),
+    "another hash": lambda m: replace(m, files=dict.fromkeys(m.files, bytes(32))),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LISTS)
+def test_a_list_that_says_anything_else_of_the_file_does_not_vouch_for_it(
+    phone: Phone, server: Server, name: str
+) -> None:
+    """The signer is the right one each time: of his two ceremonies a share must not borrow the other's list."""
+    dealt = dealt_to(phone, server)
+    team = Ed25519PrivateKey.generate()
+    fingerprint = key_fingerprint(team.public_key().public_bytes_raw())
+    listed = SignedManifest.decode(dealt.manifest).manifest
+    before, sent = vault_bytes(phone), len(phone.network.requests)
+
+    with pytest.raises(ShareRefused) as fault:
+        phone.device.import_share(
+            dealt.device_file(), manifest=OTHER_LISTS[name](listed).sign(team), ceremony_key=fingerprint
+        )
+
+    assert fault.value.reason == "not_in_manifest"
+    assert vault_bytes(phone) == before and len(phone.network.requests) == sent
+    phone.device.import_share(dealt.device_file(), manifest=listed.sign(team), ceremony_key=fingerprint)
+
+
+def test_a_manifest_without_a_fingerprint_is_a_mistake_of_the_caller(phone: Phone, server: Server) -> None:
+    """Anybody can sign one. Taken in silence, the caller would believe that something was checked."""
+    dealt = dealt_to(phone, server)
+    before, sent = vault_bytes(phone), len(phone.network.requests)
+
+    with pytest.raises(ValueError, match="fingerprint"):
+        phone.device.import_share(dealt.device_file(), manifest=dealt.manifest)
+    with pytest.raises(ValueError, match="eight groups"):
+        phone.device.import_share(dealt.device_file(), manifest=dealt.manifest, ceremony_key="")
+
+    assert vault_bytes(phone) == before and len(phone.network.requests) == sent
 
 
 def test_a_longer_life_cannot_be_sealed_into_a_share(phone: Phone, server: Server) -> None:

@@ -30,6 +30,7 @@ from mpc.provisioning.manifest import (
     CeremonyKind,
     DealtKey,
     Manifest,
+    SignedManifest,
     recipient_path,
     share_path,
 )
@@ -121,7 +122,7 @@ class Dealt:
 
     @property
     def manifest_hash(self) -> bytes:
-        return hashlib.sha256(self.files[MANIFEST_NAME]).digest()
+        return SignedManifest.decode(self.files[MANIFEST_NAME]).digest
 
     @property
     def key_ids(self) -> tuple[bytes, ...]:
@@ -184,7 +185,7 @@ def deal(
         started_at=now,
         finished_at=now,
         tool={"tests": "1"},
-        parameters={"bits": "2048"},
+        parameters={"bits": "2048", "recipients compared": "by telephone"},
         rp_id=rp_id,
         not_after=not_after,
         recipients=tuple(everybody),

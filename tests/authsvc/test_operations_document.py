@@ -56,7 +56,9 @@ def test_every_command_is_told_and_no_other() -> None:
 def test_every_event_of_provisioning_is_told() -> None:
     sources = Path(__file__).parents[2] / "authsvc" / "services"
     written = set()
-    for name in ("recipients", "share_import", "provisioned_keys", "key_revocation"):
+    for name in ("recipients", "share_import", "dealt_keys", "provisioned_keys", "key_revocation"):
         source = (sources / f"{name}.py").read_text(encoding="utf-8")
-        written |= set(re.findall(r'"((?:recipient|shares|provisioned_key|ceremony)_[a-z_]+(?:ed|bound))"', source))
+        written |= set(
+            re.findall(r'"((?:recipient|shares|provisioned_key|ceremony|credential)_[a-z_]+(?:ed|bound))"', source)
+        )
     assert set(names(table("event"))) == written

@@ -108,6 +108,16 @@ def limited(server: ThreadServer, **policy: Any) -> Iterator[None]:
         object.__setattr__(server.context, "policy", before)
 
 
+@contextmanager
+def allowance_of(proofs: int) -> Iterator[None]:
+    before = wrong_proofs.ALLOWANCE
+    wrong_proofs.ALLOWANCE = proofs
+    try:
+        yield
+    finally:
+        wrong_proofs.ALLOWANCE = before
+
+
 class TestTheWholeWay:
     @pytest.mark.parametrize("algorithm", list(Algorithm))
     def test_a_dealt_key_registers_and_logs_in(
@@ -161,6 +171,26 @@ class TestTheWholeWay:
                 outcome = holder.try_login(holder.prepare(credential, kind=kind).message_1)
                 assert (outcome.told, outcome.counted) == ((403, "credential_not_usable"), False)
 
+    def test_a_half_taken_again_while_the_key_is_registered(self, server: ThreadServer, holder: Attacker) -> None:
+        """A vault restored from before the import is given its half again; the counter must not go back with it."""
+        key = dealt_to(server, holder).keys[0]
+        pair(holder, key.device)
+        adopt(holder, key.key_id, Algorithm.PS256)
+        credential = credential_of(holder, key, Algorithm.PS256)
+        holder.try_login(
+            holder.prepare(credential, kind="create", sign_count=5, probe=flipped(holder.template, 300)).message_1
+        )
+        proof = pairing_proof(key.device, statement(key.device, holder.id))
+
+        answer = holder.post("/v1/credentials/pair", PairShares(holder.id, key.key_id, proof).encode())
+
+        assert Accepted.decode(answer.content).sign_counts == ((key.key_id, 5),)
+        row = row_of(server, key.key_id)
+        assert (row.status, row.algorithm) == ("provisional", int(Algorithm.PS256))
+        wrong = KeyShare(key.device.key, key.device.value - 2)
+        assert pair(holder, wrong) == NOT_USABLE
+        holder.succeed(holder.prepare(credential, kind="create", sign_count=6))
+
     def test_another_algorithm_until_an_answer_is_out(self, server: ThreadServer, holder: Attacker) -> None:
         """The signature that went out is of the algorithm that was registered; confirming it must activate that one."""
         key = dealt_to(server, holder).keys[0]
@@ -202,7 +232,7 @@ class TestRefusals:
             with server.context.store.write() as conn:
                 conn.exec_driver_sql("UPDATE credentials SET not_after = 1 WHERE id = ?", (expired.key_id,))
                 conn.exec_driver_sql("UPDATE credentials SET status = 'active' WHERE id = ?", (used.key_id,))
-            own = holder.add_credential(credential_id=secrets.token_bytes(32))
+            own = holder.add_credential("bank.example", credential_id=secrets.token_bytes(32))
             before = server.database.rows("SELECT * FROM credentials ORDER BY id")
 
             bodies = set()
@@ -249,12 +279,52 @@ class TestRefusals:
         pair(holder, key.device)
         with server.context.store.read() as conn:
             assert count_credentials(conn, holder.id) == 0
-        own = holder.add_credential()
+        own = holder.add_credential("bank.example")
         with limited(server, limits=limits):
             assert adopt(holder, key.key_id) == (409, "credential_conflict")
             assert row_of(server, key.key_id).status == "paired"
             holder.post("/v1/credentials/revoke", RevokeCredential(holder.id, own.credential_id).encode())
             assert adopt(holder, key.key_id) == (200, None)
+
+    def test_while_a_dealt_key_waits_the_device_makes_none_for_that_site(
+        self, server: ThreadServer, holder: Attacker
+    ) -> None:
+        """It has not been given its half yet; silently making a key of its own would pass the ceremony by."""
+        begun = private_message(holder)
+        assert told(holder, "/v1/credentials", begun.encode()) == (200, None)
+        soon = int(server.context.clock()) + 3600
+        waiting = dealt_to(server, holder, not_after=soon).keys[0]
+        other = replace(begun, credential_id=secrets.token_bytes(32))
+
+        for step in (lambda: None, lambda: pair(holder, waiting.device)):
+            step()
+            before = server.database.rows("SELECT * FROM credentials ORDER BY id")
+            assert told(holder, "/v1/credentials", other.encode()) == (403, "provisioning_required")
+            assert server.database.rows("SELECT * FROM credentials ORDER BY id") == before
+
+        assert told(holder, "/v1/credentials", begun.encode()) == (200, None)  # a lost answer asked for again
+        elsewhere = replace(other, credential_id=secrets.token_bytes(32), rp_id="bank.example")
+        assert told(holder, "/v1/credentials", elsewhere.encode()) == (200, None)
+        with Attacker.enrolled(server, person=2) as somebody:
+            theirs = replace(private_message(somebody), credential_id=secrets.token_bytes(32))
+            assert told(somebody, "/v1/credentials", theirs.encode()) == (200, None)
+        with server.context.store.write() as conn:
+            conn.exec_driver_sql("UPDATE credentials SET not_after = 1 WHERE id = ?", (waiting.key_id,))
+        assert told(holder, "/v1/credentials", other.encode()) == (200, None)
+
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_a_dealt_key_under_a_second_id(self, server: ThreadServer, holder: Attacker, ended: bool) -> None:
+        """Whoever had the key before it was imported knows d; the second row would outlive revocation and expiry."""
+        key = dealt_to(server, holder, rp_id="bank.example").keys[0]
+        if ended:
+            key_revocation.revoke_keys(server.context, [NamedKey(key.key_id, "")])
+        before = server.database.rows("SELECT * FROM credentials ORDER BY id")
+        for credential_id in (secrets.token_bytes(32), key.key_id):
+            message = AddCredential(
+                holder.id, credential_id, SHOP, -257, key.server.key.modulus_bytes, 65537, key.server.to_bytes()
+            )
+            assert told(holder, "/v1/credentials", message.encode()) == (409, "credential_conflict")
+        assert server.database.rows("SELECT * FROM credentials ORDER BY id") == before
 
     def test_where_only_provisioned_keys_count_a_device_makes_none(
         self, server: ThreadServer, holder: Attacker
@@ -309,12 +379,23 @@ class TestWrongProofs:
         assert pair(holder, key.device) == (429, "throttled")  # the price: pairing waits, half a minute at most
         assert holder.still_works()
 
-    def test_right_proofs_and_ids_that_do_not_wait_cost_nothing(self, server: ThreadServer, holder: Attacker) -> None:
+    def test_what_pairs_a_key_and_ids_that_do_not_wait_cost_nothing(
+        self, server: ThreadServer, holder: Attacker
+    ) -> None:
+        """A device that was dealt many keys takes them all at once."""
+        keys = [dealt_to(server, holder).keys[0] for _ in range(3)]
+        with allowance_of(2):
+            for _ in range(6):
+                assert pair(holder, keys[0].device, key_id=secrets.token_bytes(32)) == NOT_USABLE
+            assert [pair(holder, key.device) for key in keys] == [(200, None)] * 3
+
+    def test_a_right_proof_sent_again_is_counted(self, server: ThreadServer, holder: Attacker) -> None:
+        """Each costs an exponentiation: one proof, copied, would otherwise buy as many as one likes."""
         key = dealt_to(server, holder).keys[0]
-        for _ in range(wrong_proofs.ALLOWANCE * 2):
-            assert pair(holder, key.device, key_id=secrets.token_bytes(32)) == NOT_USABLE
-        for _ in range(wrong_proofs.ALLOWANCE + 2):
-            assert pair(holder, key.device) == (200, None)
+        assert pair(holder, key.device) == (200, None)
+        again = [pair(holder, key.device) for _ in range(wrong_proofs.ALLOWANCE + 1)]
+        assert again == [(200, None)] * wrong_proofs.ALLOWANCE + [(429, "throttled")]
+        assert row_of(server, key.key_id).status == "paired"
 
     def test_the_allowance_comes_back_with_time_and_is_each_ones_own(self) -> None:
         allowance, now = WrongProofs(), 1_000.0
@@ -416,7 +497,7 @@ class TestEnding:
         ]
 
     def test_recovery_tells_the_counter_of_a_dealt_key_too(self, server: ThreadServer, holder: Attacker) -> None:
-        """A copy may have moved it; and the device knows a waiting key by an id that must not surprise it."""
+        """A copy may have moved it. Keys that wait have none, and could be more than an answer holds."""
         folder = dealt_to(server, holder)
         key = folder.keys[0]
         waiting = dealt_to(server, holder).key_ids[0]
@@ -427,7 +508,16 @@ class TestEnding:
             enrolment = load_enrolment(conn, holder.id)
             assert enrolment is not None
             accepted = Accepted.decode(recovery._accepted(conn, enrolment))
-        assert dict(accepted.sign_counts) == {key.key_id: 7, waiting: 0}
+        assert dict(accepted.sign_counts) == {key.key_id: 7}
+        assert row_of(server, waiting).status == "provisioned"
+
+
+def private_message(holder: Attacker) -> AddCredential:
+    """A new key of the device's own, of which it has shown nothing yet."""
+    share = real_key().server
+    return AddCredential(
+        holder.id, secrets.token_bytes(32), SHOP, -257, share.key.modulus_bytes, 65537, share.to_bytes()
+    )
 
 
 def dealt_to_twice(server: ThreadServer, holder: Attacker) -> tuple[SplitKey, SplitKey]:

@@ -22,6 +22,7 @@ from authsvc.cli import app
 from authsvc.services import recipients
 from authsvc.services.context import ServiceContext
 from authsvc.settings import load_settings
+from authsvc.store.credentials import CredentialRow, insert_credential
 from mpc.provisioning.recipient import Recipient
 from mpc.provisioning.recipient_key import RecipientKey
 from mpc.provisioning.signed_document import to_base64url
@@ -90,8 +91,7 @@ class TestRecipients:
 
     def test_into_a_file_and_another_suite(self, run: Run, tmp_path: Path) -> None:
         file = tmp_path / "server.json"
-        run("recipient")
-        file.write_bytes(b"an older one")
+        file.write_text(run("recipient").stdout)
 
         done = run("recipient", "--suite", "mlkem768-x25519", "--out", file)
 
@@ -102,6 +102,16 @@ class TestRecipients:
         assert [item["suite"] for item in listed] == ["x25519", "mlkem768-x25519"]
         assert recipient.fingerprint in run("recipients").stdout
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+    def test_only_a_recipient_file_is_written_over(self, run: Run, tmp_path: Path, ctx: ServiceContext) -> None:
+        """The key-encryption key lies in the same folder, and without it the database is worthless."""
+        kek = tmp_path / "data" / "kek"
+        before = kek.read_bytes()
+        for out in (kek, tmp_path / "data", tmp_path / "data" / "authsvc.db"):
+            done = run("recipient", "--out", out)
+            assert done.exit_code == 1 and "no recipient file" in done.stderr
+        assert kek.read_bytes() == before
+        assert run("recipients").exit_code == 0
 
     def test_a_new_one_only_when_asked(self, run: Run) -> None:
         one = run("recipient").stdout
@@ -145,10 +155,18 @@ class TestRecipients:
         passphrase.chmod(0o600)
         passphrase.write_text("short")
         weak = run("export-recipient-key", fingerprint, "--out", out, "--passphrase-file", passphrase)
+        passphrase.write_text("e\u0301" * 6)  # twelve characters as typed, six that count
+        composed = run("export-recipient-key", fingerprint, "--out", out, "--passphrase-file", passphrase)
         unasked = run("export-recipient-key", fingerprint, "--out", out)
 
-        for done, told in ((open_to_all, "chmod 600"), (weak, "12 characters"), (unasked, "terminal")):
+        for done, told in (
+            (open_to_all, "chmod 600"),
+            (weak, "12 characters"),
+            (composed, "12 characters"),
+            (unasked, "terminal"),
+        ):
             assert done.exit_code == 1 and told in done.stderr
+            assert isinstance(done.exception, SystemExit)
             assert PASSPHRASE not in done.stderr and "Traceback" not in done.stderr
         assert not out.exists()
 
@@ -163,15 +181,31 @@ class TestImporting:
 
         assert first.exit_code == 0, first.stderr
         assert "new: 2, known: 0, rebound: 0" in first.stdout
+        assert "recipients compared by the dealer: by telephone" in first.stdout
+        own = recipients.current(ctx)
+        assert own is not None and f"authsvc retire-recipient {own.recipient.fingerprint}" in first.stderr
         assert json.loads(again.stdout) == {
             "ceremony_id": folder.manifest.ceremony_id.hex(),
             "revision": 0,
+            "recipients_compared": "by telephone",
+            "server_recipients": [recipients.current(ctx).recipient.fingerprint],  # type: ignore[union-attr]
             "new": [],
             "known": [to_base64url(key_id) for key_id in folder.key_ids],
             "rebound": [],
             "revoked": [],
+            "displaced": [],
         }
         assert len(imported_rows(ctx)) == 2
+
+    def test_a_taken_id_is_told(self, run: Run, tmp_path: Path, ctx: ServiceContext) -> None:
+        folder = dealt(run)
+        row = CredentialRow(
+            folder.key_ids[0], ALICE, "shop.example", -257, b"\xff" * 256, 65537, b"sealed", "provisional", 0, 1.0
+        )
+        with ctx.store.write() as conn:
+            insert_credential(conn, row)
+        done = run("import-shares", folder.write(tmp_path / "ceremony"), "--ceremony-key", folder.fingerprint)
+        assert done.exit_code == 0 and "for 1 of the new" in done.stdout and "credential_displaced" in done.stdout
 
     def test_with_the_fingerprint_pinned(self, run: Run, tmp_path: Path, ctx: ServiceContext) -> None:
         folder = dealt(run)
@@ -334,16 +368,16 @@ class TestKilled:
         before = everything(ctx)
         program = (
             "import os, signal, sys\n"
-            "from authsvc.services import share_import\n"
+            "from authsvc.services import dealt_keys\n"
             "from authsvc.cli import main\n"
-            "insert, left = share_import.insert_credential, int(sys.argv.pop())\n"
+            "insert, left = dealt_keys.insert_credential, int(sys.argv.pop())\n"
             "def counted(conn, row):\n"
             "    global left\n"
             "    insert(conn, row)\n"
             "    left -= 1\n"
             "    if left == 0:\n"
             "        os.kill(os.getpid(), signal.SIGKILL)\n"
-            "share_import.insert_credential = counted\n"
+            "dealt_keys.insert_credential = counted\n"
             "main()\n"
         )
         arguments = ["import-shares", str(place), "--ceremony-key", folder.fingerprint]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,12 +20,22 @@ from authsvc_dealer import (
     server_recipient,
     stored,
 )
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authsvc.errors import Refused
+from authsvc.services import dealt_keys, recipients
 from authsvc.services.context import ServiceContext
+from authsvc.services.key_revocation import revoke_ceremony
 from authsvc.services.provisioning_refusals import ProvisioningRefused
-from authsvc.services.secrets_at_rest import open_key_share
-from authsvc.store.credentials import CredentialRow, insert_credential, revoke_credential, set_credential_status
+from authsvc.services.secrets_at_rest import open_key_share, seal_key_share
+from authsvc.store.credentials import (
+    CredentialRow,
+    delete_credential,
+    insert_credential,
+    revoke_credential,
+    set_credential_share,
+    set_credential_status,
+)
 from authsvc.store.enrolments import update_enrolment
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.ceremony import CeremonyError
@@ -245,16 +256,82 @@ class TestWhatDoesNotFitThisServer:
         again = deal(server_recipient(provisioning), lambda _: phones[0], [number_like_a_key(), dealt.keys[0]])
         assert refused(provisioning, again) == "other_credential"
 
-    def test_an_id_that_a_device_took_for_a_key_of_its_own(self, provisioning: ServiceContext, dealt: Dealt) -> None:
-        """It cannot be by chance, and taking its row over would hand a share from one enrolment to another."""
+    @pytest.mark.parametrize("status", ["provisional", "active", "revoked"])
+    def test_an_id_that_a_device_took_for_a_key_of_its_own_is_taken_back(
+        self, provisioning: ServiceContext, dealt: Dealt, status: str
+    ) -> None:
+        """Ids are random, so it was no chance; and one device must not stop a ceremony for all the others."""
+        self.take(provisioning, dealt.key_ids[0], b"\xff" * 256, status)
+
+        done = dealt.import_into(provisioning)
+
+        assert (done.new, done.displaced) == (dealt.key_ids, (dealt.key_ids[0],))
+        row = stored(provisioning, dealt.key_ids[0])
+        assert row is not None and (row.enrolment_id, row.status) == (ALICE, "provisioned")
+        assert ("credential_displaced", BOB.hex(), {"key_id": dealt.key_ids[0].hex(), "status": status}) in events(
+            provisioning
+        )
+        assert dealt.import_into(provisioning).displaced == ()
+
+    def test_a_dealt_key_that_a_device_uses_already(self, provisioning: ServiceContext, dealt: Dealt) -> None:
+        """It knew the whole key, or went far to pretend so: a person decides, and then goes on."""
+        modulus = dealt.keys[0].server.key.modulus_bytes
+        self.take(provisioning, dealt.key_ids[0], modulus, "active")
+        assert refused(provisioning, dealt) == "other_credential"
+
         with provisioning.store.write() as conn:
+            revoke_credential(conn, dealt.key_ids[0])
+        assert dealt.import_into(provisioning).displaced == (dealt.key_ids[0],)
+
+    def take(self, ctx: ServiceContext, key_id: bytes, modulus: bytes, status: str) -> None:
+        """Bob's device has put a credential of its own under that id."""
+        with ctx.store.write() as conn:
             insert_credential(
                 conn,
-                CredentialRow(
-                    dealt.key_ids[0], BOB, "shop.example", -257, b"\xff" * 256, 65537, b"sealed", "provisional", 0, 1.0
-                ),
+                CredentialRow(key_id, BOB, "shop.example", -257, modulus, 65537, b"sealed", status, 0, 1.0),  # type: ignore[arg-type]
             )
-        assert refused(provisioning, dealt) == "other_credential"
+
+    def test_more_keys_than_a_device_can_hold(
+        self, provisioning: ServiceContext, phones: list[Recipient], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They would make its next recovery too large to be answered. Counted over all ceremonies."""
+        monkeypatch.setattr(dealt_keys, "MAX_WAITING_KEYS", 3)
+        own = server_recipient(provisioning)
+        first = deal(own, lambda _: phones[0], [number_like_a_key() for _ in range(2)])
+        second = deal(own, lambda _: phones[0], [number_like_a_key() for _ in range(2)])
+        others = deal(own, lambda _: phones[1], [number_like_a_key() for _ in range(3)])
+        first.import_into(provisioning)
+
+        assert refused(provisioning, second) == "too_many_keys"
+
+        assert others.import_into(provisioning).new == others.key_ids
+        with provisioning.store.write() as conn:
+            set_credential_status(conn, first.key_ids[0], "active")
+        assert second.import_into(provisioning).new == second.key_ids
+
+    def test_a_recipient_retired_while_the_halves_are_opened(self, provisioning: ServiceContext, dealt: Dealt) -> None:
+        """Retiring means that from then on nothing sealed to it gets in, also what was just being read."""
+        path = server_share_path(dealt.key_ids[-1])
+        reads = 0
+
+        def read(name: str) -> bytes | None:
+            nonlocal reads
+            reads += name == path
+            if name == path and reads == 2:  # the key to open it is in memory by then
+                recipients.retire(provisioning, server_recipient(provisioning).fingerprint)
+            return dealt.files[name]
+
+        with pytest.raises(ProvisioningRefused) as raised:
+            replace(dealt, files=Exchanging(dealt.files, read)).import_into(provisioning)
+        assert (raised.value.reason, reads) == ("retired_recipient", 2)
+        assert everything(provisioning)["credentials"] == []
+
+    def test_a_row_of_a_ceremony_is_never_deleted(self, provisioning: ServiceContext, dealt: Dealt) -> None:
+        """Importing again would bring a revoked key back."""
+        dealt.import_into(provisioning)
+        with pytest.raises(KeyError), provisioning.store.write() as conn:
+            delete_credential(conn, dealt.key_ids[0])
+        assert stored(provisioning, dealt.key_ids[0]) is not None
 
 
 class TestDamage:
@@ -408,6 +485,60 @@ class TestRevisions:
         second.import_into(provisioning)
         assert third.import_into(provisioning).known == third.key_ids
 
+    def test_a_manifest_that_was_only_written_anew(
+        self, provisioning: ServiceContext, imported: Dealt, phones: list[Recipient], carols: Recipient
+    ) -> None:
+        """White space is not signed: a courier who changes it must not cut the chain."""
+        text = json.dumps(dict(reversed(json.loads(imported.files[MANIFEST_NAME]).items())), indent=7).encode()
+        anew = replace(imported, files={**imported.files, MANIFEST_NAME: text})
+        assert anew.import_into(provisioning).known == imported.key_ids
+        assert anew.manifest_hash == imported.manifest_hash
+        folder = self.rewrapped(provisioning, anew, [phones[0], carols])
+        assert folder.import_into(provisioning).rebound == (imported.key_ids[1], imported.key_ids[3])
+
+    def test_a_revision_that_leaves_some_out(
+        self, provisioning: ServiceContext, imported: Dealt, phones: list[Recipient]
+    ) -> None:
+        """With number 10,000 nobody could ever follow it."""
+        folder = self.rewrapped(provisioning, imported, phones)
+        assert refused(provisioning, folder.signed_again(revision=2)) == "broken_chain"
+        assert refused(provisioning, folder.signed_again(revision=10_000)) == "broken_chain"
+        assert folder.import_into(provisioning).known == imported.key_ids
+
+    @pytest.mark.parametrize("change", ["one more", "one less", "another"])
+    def test_a_revision_deals_exactly_the_same_keys(
+        self, provisioning: ServiceContext, imported: Dealt, phones: list[Recipient], change: str
+    ) -> None:
+        keys = [*imported.keys]
+        keys = {"one more": keys, "one less": keys[:-1], "another": keys[:-1]}[change]
+        if change != "one less":
+            keys = [*keys, number_like_a_key()]
+        folder = deal(server_recipient(provisioning), lambda place: phones[place % 2], keys, replaces=imported)
+        assert refused(provisioning, folder) == "other_keys"
+
+    def test_another_signer_must_be_named_by_a_person(
+        self, provisioning: ServiceContext, imported: Dealt, phones: list[Recipient], carols: Recipient
+    ) -> None:
+        """A pinned key may be that of other ceremonies, whose dealer has no business with these keys."""
+        other = Ed25519PrivateKey.generate()
+        folder = self.rewrapped(provisioning, imported, [phones[0], carols]).signed_again(other)
+        pinned = replace(provisioning.policy, ceremony_keys=frozenset({imported.fingerprint, folder.fingerprint}))
+        trusting = replace(provisioning, policy=pinned)
+
+        assert refused(trusting, folder, expected_ceremony_key=None) == "other_signer"
+
+        same = self.rewrapped(provisioning, imported, phones)
+        assert same.import_into(trusting, expected_ceremony_key=None).known == same.key_ids
+        named = self.rewrapped(provisioning, same, [phones[0], carols]).signed_again(other)
+        assert named.import_into(trusting).rebound == (same.key_ids[1], same.key_ids[3])
+
+    def test_a_ceremony_revoked_as_a_whole_takes_no_further_revision(
+        self, provisioning: ServiceContext, imported: Dealt, phones: list[Recipient]
+    ) -> None:
+        revoke_ceremony(provisioning, imported.manifest.ceremony_id)
+        assert refused(provisioning, self.rewrapped(provisioning, imported, phones)) == "revoked_ceremony"
+        assert imported.import_into(provisioning).revoked == imported.key_ids
+
     def test_a_server_that_never_saw_the_first_folder_takes_the_newest(
         self, provisioning: ServiceContext, dealt: Dealt, phones: list[Recipient]
     ) -> None:
@@ -427,12 +558,34 @@ class TestRevisions:
         )
         assert refused(provisioning, folder) == "changed_key"
 
-    def test_a_revision_with_another_split_rebinds_nothing(
-        self, provisioning: ServiceContext, imported: Dealt, phones: list[Recipient], carols: Recipient
+    @pytest.mark.parametrize("status", ["provisioned", "paired", "provisional"])
+    @pytest.mark.parametrize("moved", [False, True])
+    def test_a_revision_with_another_split(
+        self,
+        provisioning: ServiceContext,
+        imported: Dealt,
+        phones: list[Recipient],
+        carols: Recipient,
+        status: str,
+        moved: bool,
     ) -> None:
         """A rewrap seals the same half again; another half is another key in all but name."""
-        keys = [replace(key, server=replace(key.server, value=key.server.value ^ 2)) for key in imported.keys]
-        folder = deal(
-            server_recipient(provisioning), lambda place: [phones[0], carols][place % 2], keys, replaces=imported
-        )
+        with provisioning.store.write() as conn:
+            set_credential_status(conn, imported.key_ids[1], status)  # type: ignore[arg-type]
+        keys = [*imported.keys]
+        keys[1] = replace(keys[1], server=replace(keys[1].server, value=keys[1].server.value ^ 2))
+        devices = [phones[0], carols if moved else phones[1]]
+        folder = deal(server_recipient(provisioning), lambda place: devices[place % 2], keys, replaces=imported)
         assert refused(provisioning, folder) == "changed_key"
+
+    def test_a_key_in_use_has_moved_on_from_the_half_that_was_dealt(
+        self, provisioning: ServiceContext, imported: Dealt, phones: list[Recipient]
+    ) -> None:
+        """Its share is refreshed with each login, so a rewrap of the others must not stumble over it."""
+        share = replace(imported.keys[1].server, value=imported.keys[1].server.value + 2)
+        with provisioning.store.write() as conn:
+            sealed = seal_key_share(provisioning.sealer, BOB, imported.key_ids[1], share)
+            set_credential_share(conn, imported.key_ids[1], sealed, "active")
+        assert self.rewrapped(provisioning, imported, phones).import_into(provisioning).known == imported.key_ids
+        row = stored(provisioning, imported.key_ids[1])
+        assert row is not None and (row.status, row.sealed_share) == ("active", sealed)

@@ -85,30 +85,35 @@ def test_upgrading_keeps_what_was_there_and_it_belongs_to_no_ceremony(store: Sto
     assert run(store, "SELECT last_index FROM enrolments") == [(7,)]
 
 
-def test_downgrading_removes_what_waits_and_keeps_what_is_in_use(store: Store) -> None:
+def test_downgrading_keeps_of_the_dealt_keys_only_what_the_older_code_treats_rightly(store: Store) -> None:
+    """It knows no expiry and no exponent but 65537, and deletes provisional rows that were left lying."""
     migrate.upgrade(store)
     enrol(store)
     later = int(time.time()) + 3600
     for name, status, more in (
         ("own", "active", {}),
+        ("own begun", "provisional", {}),
         ("provisioned", "provisioned", {"ceremony_id": CEREMONY}),
         ("paired", "paired", {"ceremony_id": CEREMONY, "not_after": later}),
         ("provisional", "provisional", {"ceremony_id": CEREMONY}),
-        ("active", "active", {"ceremony_id": CEREMONY, "not_after": later}),
-        ("expired", "active", {"ceremony_id": CEREMONY, "not_after": 1}),
+        ("active", "active", {"ceremony_id": CEREMONY}),
+        ("ends", "active", {"ceremony_id": CEREMONY, "not_after": later}),
+        ("odd", "active", {"ceremony_id": CEREMONY, "exponent": 3}),
         ("revoked", "revoked", {"ceremony_id": CEREMONY}),
     ):
         add(store, name, status, **more)
     run(store, "INSERT INTO recipients VALUES (?, 'x25519', 'x', ?, ?, 1.0, NULL)", bytes(32), b"doc", b"sealed key")
-    run(store, "INSERT INTO ceremonies VALUES (?, 0, ?, ?, 1.0)", CEREMONY, bytes(32), bytes(32))
+    run(store, "INSERT INTO ceremonies VALUES (?, 0, ?, ?, 1.0, NULL)", CEREMONY, bytes(32), bytes(32))
 
     migrate.downgrade(store, "0001")
 
     assert statuses(store) == {
         "own": ("active", True),
-        "provisional": ("provisional", True),
+        "own begun": ("provisional", True),
+        "provisional": ("revoked", False),
         "active": ("active", True),
-        "expired": ("revoked", False),
+        "ends": ("revoked", False),
+        "odd": ("revoked", False),
         "revoked": ("revoked", False),
     }
     tables = {row[0] for row in run(store, "SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -10,6 +10,7 @@ from authsvc.services import key_revocation
 from authsvc.services.context import ServiceContext
 from authsvc.services.key_revocation import NamedKey, read_key_list
 from authsvc.services.provisioning_refusals import ProvisioningRefused
+from authsvc.store.ceremonies import load_ceremony
 from authsvc.store.credentials import CredentialRow, insert_credential
 from mpc.provisioning.signed_document import to_base64url
 
@@ -67,6 +68,21 @@ def test_by_ceremony_all_of_it_and_nothing_else(provisioning: ServiceContext, tw
     assert statuses(provisioning, one, other) == ["revoked"] * 3 + ["waits"] * 3
     own = stored_row(provisioning, OWN)
     assert own is not None and own.status == "active"
+
+
+def test_a_ceremony_whose_keys_all_ended_one_by_one_can_still_be_ended_as_a_whole(
+    provisioning: ServiceContext, two: tuple[Dealt, Dealt]
+) -> None:
+    """It then takes no further revision, and the event says so once."""
+    one, _ = two
+    key_revocation.revoke_keys(provisioning, named(*one.key_ids))
+    for _ in range(2):
+        assert key_revocation.revoke_ceremony(provisioning, one.manifest.ceremony_id).revoked == ()
+    ended = [detail for name, _, detail in events(provisioning) if name == "ceremony_revoked"]
+    assert ended == [{"ceremony_id": one.manifest.ceremony_id.hex(), "keys": 0}]
+    with provisioning.store.read() as conn:
+        row = load_ceremony(conn, one.manifest.ceremony_id)
+    assert row is not None and row.revoked_at == provisioning.clock()
 
 
 def test_again_is_no_error_and_changes_nothing(provisioning: ServiceContext, two: tuple[Dealt, Dealt]) -> None:

@@ -69,11 +69,15 @@ def half_of(ceremony: Path) -> Path:
 def test_the_half_of_a_replaced_device_goes_to_its_successor(server: AuthServer, tmp_path: Path) -> None:
     """The old device, its file and its proof are worth nothing afterwards; the new one registers and signs in."""
     old, new = enrolled(server, tmp_path, "old"), enrolled(server, tmp_path, "new")
-    for vault in (old, new):
-        run("device_sdk", "recipient", vault, "--out", vault.with_suffix(".json"))
     server.operator("recipient", "--out", str(tmp_path / "server.json"))
+    servers = json.loads(server.operator("recipients", "--json"))["recipients"][-1]["fingerprint"]
+    olds, news = (
+        run("device_sdk", "recipient", vault, "--out", vault.with_suffix(".json")).split()[0] for vault in (old, new)
+    )
     halves = ["--server", tmp_path / "server.json", "--device", tmp_path / "old.json"]
+    halves += ["--expect", servers, "--expect", olds]
     run("keys", "generate", *halves, "--rp-id", "localhost", "--out", tmp_path / "first")
+    first_signer = json.loads(run("keys", "verify", tmp_path / "first", "--json"))["ceremony_key"]
     [key_id] = imported(server, tmp_path / "first")["new"]
     run("device_sdk", "import-share", old, half_of(tmp_path / "first"))
 
@@ -83,6 +87,7 @@ def test_the_half_of_a_replaced_device_goes_to_its_successor(server: AuthServer,
     carried = ["--out", tmp_path / "old.trky", "--passphrase-file", passphrase]
     run("device_sdk", "export-recipient-key", old, *carried)
     successor = ["--key", tmp_path / "old.trky", "--passphrase-file", passphrase, "--to", tmp_path / "new.json"]
+    successor += ["--expect", news, "--ceremony-key-fingerprint", first_signer]
     run("keys", "rewrap", tmp_path / "first", *successor, "--out", tmp_path / "second")
     assert imported(server, tmp_path / "second")["rebound"] == [key_id]
 
@@ -97,10 +102,8 @@ def test_the_half_of_a_replaced_device_goes_to_its_successor(server: AuthServer,
         made = register(device)
         assert made["id"] == key_id
         sign_in_three_times(device, made)
-    first_again = run("keys", "verify", tmp_path / "first", "--json")
-    fingerprint = json.loads(first_again)["ceremony_key"]
     with pytest.raises(StackError, match="revision"):
-        server.operator("import-shares", str(tmp_path / "first"), "--ceremony-key", fingerprint)
+        server.operator("import-shares", str(tmp_path / "first"), "--ceremony-key", first_signer)
 
 
 def register(device: Device) -> dict[str, str]:

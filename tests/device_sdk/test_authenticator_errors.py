@@ -8,10 +8,12 @@ import re
 import pytest
 
 from device_sdk import errors
+from device_sdk.authenticator import base64url
 from device_sdk.errors import (
     Advice,
     InvalidOptions,
     LockedOut,
+    ProvisionedKeyRefused,
     ServerMisbehaved,
     ServerRefused,
     ShareRefused,
@@ -80,6 +82,18 @@ def test_the_words_of_the_server_are_kept_when_plain() -> None:
 def test_a_lockout_tells_how_long() -> None:
     assert LockedOut(30).retry_after_s == 30
     assert "30 s" in str(LockedOut(30))
+
+
+def test_a_refusal_of_many_keys_stays_one_sentence_and_the_fault_names_them_all() -> None:
+    """A vault may hold a thousand; the app deletes by the list, and the person reads the sentence."""
+    key_ids = [bytes([at]) * 32 for at in range(5)]
+
+    fault = ProvisionedKeyRefused(key_ids)
+
+    assert fault.key_ids == tuple(key_ids)
+    assert [base64url.encode(key_id) in str(fault) for key_id in key_ids] == [True, True, True, False, False]
+    assert "and 2 more" in str(fault)
+    assert "more" not in str(ProvisionedKeyRefused(key_ids[:3]))
 
 
 @pytest.mark.parametrize("problem", list(PackageProblem))

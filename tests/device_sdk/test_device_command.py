@@ -153,7 +153,9 @@ def test_the_exported_key_is_its_owner_s_alone(server: ThreadServer, tmp_path: P
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert opened.key.raw.hex() not in (tmp_path / "r.json").read_text()
     passphrase.write_text("short\n")
-    assert "12 characters" in failed("export-recipient-key", vault, "--out", out, "--passphrase-file", passphrase)
+    new = tmp_path / "new.key"
+    assert "12 characters" in failed("export-recipient-key", vault, "--out", new, "--passphrase-file", passphrase)
+    assert not new.exists()
     assert RecipientKey.unprotect(out.read_bytes(), "for the safe of the bank") == opened
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
@@ -194,7 +196,7 @@ def test_what_was_imported_before_a_wrong_file_stays(server: ThreadServer, tmp_p
     result = run("import-share", vault, *first, second)
 
     assert result.returncode == 1 and result.stdout.startswith("imported: ")
-    assert f"{second}: the server does not hold the matching half" in result.stderr
+    assert f"{second}: the server holds no half that may be paired" in result.stderr
     later.import_into(server.context)
     told = done("import-share", vault, *first, second).splitlines()
     assert [line.split(":")[0] for line in told] == ["waits already", "imported"]
@@ -207,3 +209,66 @@ def test_a_renewed_recipient_has_another_fingerprint(server: ThreadServer, tmp_p
     first = done("recipient", vault, "--out", out)
     assert done("recipient", vault, "--out", out) == first
     assert done("recipient", vault, "--out", out, "--renew") != first
+
+
+def test_no_output_replaces_a_vault_or_a_key(server: ThreadServer, tmp_path: Path) -> None:
+    """A name mistyped after --out would cost its owner the vault, or the only key that opens waiting shares."""
+    vault = enrolled(server, tmp_path, "phone", Person(8))
+    recipient, exported, passphrase = tmp_path / "r.json", tmp_path / "exported.key", tmp_path / "passphrase"
+    passphrase.write_text("for the safe of the bank\n")
+    passphrase.chmod(0o600)
+    export = ("export-recipient-key", vault, "--passphrase-file", passphrase, "--out")
+    fingerprint = done("recipient", vault, "--out", recipient).split()[0]
+    done(*export, exported)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    names = ("phone.vault", "phone.key", "exported.key", "r.json", "passphrase")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+
+    for name in (*names, "link"):
+        assert f"{tmp_path / name}: there is a file of this name" in failed(*export, tmp_path / name)
+    for name in ("phone.vault", "phone.key", "exported.key", "passphrase"):
+        told = failed("recipient", vault, "--renew", "--out", tmp_path / name)
+        assert f"{tmp_path / name}: there is something else of this name" in told
+
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+    assert not (tmp_path / "nowhere").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    # The refused renewals have not forgotten the recipient, and its like may be replaced.
+    assert done("recipient", vault, "--out", recipient).split()[0] == fingerprint
+    assert done("recipient", vault, "--out", recipient, "--renew").split()[0] != fingerprint
+
+
+def test_a_share_is_checked_by_the_ceremony_s_fingerprint(server: ThreadServer, tmp_path: Path) -> None:
+    """What the user was told by the witnesses decides, not the server that is asked next."""
+    vault = enrolled(server, tmp_path, "phone", Person(9))
+    done("recipient", vault, "--out", tmp_path / "r.json")
+    recipient = Recipient.decode((tmp_path / "r.json").read_bytes())
+    dealt, (file,) = imported(server, [recipient], tmp_path, 4)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(dealt.manifest)
+    stranger = deal(server.context, [recipient], which=5)
+    checked = ("import-share", vault, file, "--manifest", manifest, "--ceremony-key")
+
+    assert "signed by another key" in failed(*checked, stranger.ceremony_key)
+    assert "eight groups" in failed(*checked, "ABCD")
+    assert "no manifest" in failed("import-share", vault, file, "--ceremony-key", dealt.ceremony_key)
+    assert "give both" in failed("import-share", vault, file, "--manifest", manifest)
+    assert json.loads(done("provisioned", vault, "--json")) == {"provisioned": []}
+
+    assert done(*checked, dealt.ceremony_key).startswith("imported: ")
+
+
+def test_after_retirement_no_share_opens_and_a_new_recipient_is_made(server: ThreadServer, tmp_path: Path) -> None:
+    """What is not in the vault any more, no thief of the vault can take to a kept copy of the ceremony."""
+    vault = enrolled(server, tmp_path, "phone", Person(10))
+    told = done("recipient", vault, "--out", tmp_path / "r.json")
+    recipient = Recipient.decode((tmp_path / "r.json").read_bytes())
+    _, (file,) = imported(server, [recipient], tmp_path, 6)
+    done("import-share", vault, file)
+
+    assert done("retire-recipient", vault) == "retired\n"
+    assert done("retire-recipient", vault) == "retired\n"
+
+    assert "no recipient" in failed("import-share", vault, file)
+    assert len(json.loads(done("provisioned", vault, "--json"))["provisioned"]) == 1
+    assert done("recipient", vault, "--out", tmp_path / "r.json") != told

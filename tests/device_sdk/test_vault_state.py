@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from device_sdk.errors import VaultCorrupt
 from device_sdk.vault.provisioned import MAX_PROVISIONED_KEYS, ProvisionedKey
-from device_sdk.vault.state import Credential, DeviceState, NextShares
+from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState, NextShares
 from mpc.login.messages import Confirmation
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
@@ -27,7 +27,7 @@ from mpc.provisioning.recipient import new_recipient
 from mpc.provisioning.recipient_key import RecipientKey
 from mpc.threshold_rsa.encodings import Algorithm
 from mpc.threshold_rsa.public_key import PublicKey
-from mpc.threshold_rsa.share_package import Role
+from mpc.threshold_rsa.share_package import MAX_TIME_S, Role
 from mpc.threshold_rsa.shares import KeyShare, split
 
 PROFILE = Profile(name="sim-512", code_bits=512, threshold=120, encoder_id="codes")
@@ -63,11 +63,11 @@ BARE = DeviceState(
     ot_index=0,
     template=TemplateShare(bytes(64), b""),
 )
-TIMES = st.none() | st.integers(0, 2**40)
+TIMES = st.none() | st.integers(0, MAX_TIME_S)
 COUNTS = st.integers(0, 2**32 - 1)
 
 
-def credential(key_share: KeyShare, sign_count: int, provisional: bool) -> Credential:
+def credential(key_share: KeyShare, sign_count: int, provisional: bool, not_after: int | None = None) -> Credential:
     return Credential(
         credential_id=key_share.key.key_id,
         rp_id="shop.example",
@@ -80,6 +80,7 @@ def credential(key_share: KeyShare, sign_count: int, provisional: bool) -> Crede
         discoverable=True,
         provisional=provisional,
         created_at=7,
+        not_after=not_after,
     )
 
 
@@ -92,7 +93,7 @@ def states(draw: st.DrawFn) -> DeviceState:
     suite = draw(st.none() | st.sampled_from(HpkeSuite))
     return replace(
         BARE,
-        credentials=tuple(credential(share(at), draw(COUNTS), draw(st.booleans())) for at in held),
+        credentials=tuple(credential(share(at), draw(COUNTS), draw(st.booleans()), draw(TIMES)) for at in held),
         next=draw(st.none() | st.just(upcoming)),
         recipient=None if suite is None else recipient_key(suite),
         provisioned=tuple(
@@ -118,10 +119,11 @@ def test_a_vault_of_before_provisioning_opens_and_is_written_the_same() -> None:
         "base_ones", "epoch", "ot_index", "template", "credentials", "overtaken",
     }  # fmt: skip
     assert values["v"] == 1
-    assert "exponent" not in values["credentials"][0]
+    assert not {"exponent", "not_after"} & set(values["credentials"][0])
     decoded = DeviceState.decode(encoded)
     assert decoded.recipient is None and decoded.provisioned == ()
     assert decoded.credentials[0].key_share.key.exponent == 65537
+    assert decoded.credentials[0].not_after is None
 
 
 def full() -> DeviceState:
@@ -157,6 +159,9 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], None]] = {
     "an exponent of one": _waiting(exponent=1),
     "an exponent beyond the bound": _waiting(exponent=2**31 + 1),
     "a credential's exponent written out": lambda values: values["credentials"][0].update(exponent=65537),
+    "a passkey's expiry beyond the bound": lambda values: values["credentials"][0].update(not_after=MAX_TIME_S + 1),
+    "a passkey's expiry of another type": lambda values: values["credentials"][0].update(not_after="never"),
+    "too many passkeys": lambda values: values.update(credentials=values["credentials"] * (MAX_CREDENTIALS + 1)),
     "an even modulus": lambda values: _waiting(modulus=values["provisioned"][0]["modulus"][:-1] + b"\x00")(values),
     "a modulus cut short": lambda values: _waiting(modulus=values["provisioned"][0]["modulus"][:-1])(values),
     "a share cut short": lambda values: _waiting(key_share=values["provisioned"][0]["key_share"][:-1])(values),
@@ -168,7 +173,7 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], None]] = {
     "an empty relying party": _waiting(rp_id=""),
     "a relying party too long": _waiting(rp_id="x" * 254),
     "a ceremony id too long": _waiting(ceremony_id=bytes(17)),
-    "an expiry beyond the bound": _waiting(not_after=2**40 + 1),
+    "an expiry beyond the bound": _waiting(not_after=MAX_TIME_S + 1),
     "a negative expiry": _waiting(not_after=-1),
     "an expiry of another type": _waiting(not_after="never"),
     "a counter beyond the bound": _waiting(sign_count=2**32),

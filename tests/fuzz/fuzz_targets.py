@@ -27,13 +27,15 @@ from cryptography.hazmat.primitives.serialization import (
 from fuzz_mutations import Style
 from fuzz_room import Room
 
+from keys.inspection import look_at
+from keys.refusal import Refusal
 from keys.source_key import SourceKeyError, load_source_key
 from keys.weak_keys import WeakKey, refuse_weak
 from mpc.errors import DecodeError
 from mpc.primitives import codec
 from mpc.primitives.hashing import framed
 from mpc.primitives.rng import SystemRng
-from mpc.provisioning import recipient_key
+from mpc.provisioning import passphrase_lock
 from mpc.provisioning.ceremony import CeremonyError, check_ceremony
 from mpc.provisioning.manifest import (
     MANIFEST_NAME,
@@ -94,6 +96,7 @@ def targets(room: Room) -> list[Target]:
         *(_file_of_ceremony(room, path) for path in room.files),
         _ceremony_signed_again(room),
         *_source_keys(room),
+        _looked_at(room),
         _recipient_key(room),
         _recipient_key_sealed_again(room),
     ]
@@ -273,6 +276,27 @@ def _source_keys(room: Room) -> list[Target]:
     return [*plain, encrypted]
 
 
+def _looked_at(room: Room) -> Target:
+    """`inspect` shows files that nobody has checked: whatever it does not refuse, it must be able to show."""
+    originals = [data for path, data in room.files.items() if not path.endswith(".html")]
+
+    def check(data: bytes) -> Outcome:
+        seen = _only(Refusal, lambda: look_at(data))
+        if seen is not None and not all(text.isprintable() for text in _texts(seen)):
+            raise Violation("text was shown that can steer a terminal")
+        return Outcome.REFUSED if seen is None else Outcome.UNCHANGED
+
+    return Target("inspected file", originals, check, [Style.BYTES, Style.SHARE, Style.JSON])
+
+
+def _texts(seen: object) -> list[str]:
+    if isinstance(seen, dict):
+        return [text for pair in seen.items() for part in pair for text in _texts(part)]
+    if isinstance(seen, list):
+        return [text for entry in seen for text in _texts(entry)]
+    return [str(seen)]
+
+
 def _recipient_key(room: Room) -> Target:
     held = RecipientKey(room.recipients[Role.SERVER], room.keys[Role.SERVER])
     original = held.protect(SystemRng(), _PASSPHRASE)
@@ -290,7 +314,7 @@ def _recipient_key_sealed_again(room: Room) -> Target:
     plaintext = codec.encode({"suite": held.key.suite.value, "key": held.key.raw, "recipient": held.recipient.document})
     salt, nonce = os.urandom(16), os.urandom(12)
     head = b"TRKY" + bytes([1, 15]) + salt + nonce
-    cipher = recipient_key._cipher(_PASSPHRASE, salt, 15)
+    cipher = passphrase_lock._cipher(_PASSPHRASE, salt, 15)
 
     def check(data: bytes) -> Outcome:
         file = head + cipher.encrypt(nonce, data, head)

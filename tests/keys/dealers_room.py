@@ -99,11 +99,20 @@ class Room:
         return self.folder / "ceremony"
 
     def options(self, out: Path | None = None, device: Path | None = None) -> list[str]:
-        """What `generate` and `import` need."""
+        """What `generate` and `import` need where nobody can be asked, and nobody has compared."""
+        return ["--not-compared", *self.asking(out, device)]
+
+    def asking(self, out: Path | None = None, device: Path | None = None) -> list[str]:
+        """The same without a word about fingerprints."""
         return [
             *("--server", str(self.server.file), "--device", str(device or self.folder / "devices")),
             *("--rp-id", RP_ID, "--out", str(out or self.out)),
         ]
+
+    def expected(self, *, by_name: bool = False) -> list[str]:
+        """What the operator types whose holders have read their fingerprints out."""
+        devices = [(f"{who.file.stem}=" if by_name else "") + who.recipient.fingerprint for who in self.devices]
+        return [part for text in (self.server.recipient.fingerprint, *devices) for part in ("--expect", text)]
 
     def passphrase_file(self, passphrase: str = PASSPHRASE) -> Path:
         path = self.folder / "passphrase"
@@ -149,6 +158,11 @@ def run_process(*arguments: str, **extra: object) -> subprocess.CompletedProcess
 
 def manifest_of(folder: Path) -> Manifest:
     return SignedManifest.decode((folder / "manifest.json").read_bytes()).manifest
+
+
+def signer_of(folder: Path) -> str:
+    """What the witnesses of the ceremony wrote down."""
+    return SignedManifest.decode((folder / "manifest.json").read_bytes()).fingerprint
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

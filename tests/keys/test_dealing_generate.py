@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
-from dealers_room import RP_ID, Holder, Room, files_of, manifest_of, refused, remains_of, run, succeeds
+from dealers_room import PASSPHRASE, RP_ID, Holder, Room, files_of, manifest_of, refused, remains_of, run, succeeds
 
 from keys.ceremony_key import read_ceremony_key
 from keys.dealing import generate_source
@@ -19,7 +19,7 @@ from keys.dealing_processes import available_processes
 from keys.trial_signature import TrialFailed, _inverse_of_q, _partial_signature, try_halves
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import SystemRng
-from mpc.provisioning.manifest import CeremonyKind, DealtKey
+from mpc.provisioning.manifest import CeremonyKind, DealtKey, share_path
 from mpc.provisioning.signed_document import key_fingerprint
 from mpc.provisioning.times import from_text
 from mpc.threshold_rsa.encodings import Algorithm, encode_message
@@ -65,9 +65,8 @@ def test_every_device_gets_its_own_keys_and_no_other_device_opens_them(tmp_path:
     assert [dealt.device for dealt in manifest.keys] == [alice.recipient.id] * 2 + [bob.recipient.id] * 2
     for dealt, device in zip(manifest.keys, (alice, alice, bob, bob), strict=True):
         signs(room.out, dealt, room.server, device)
-    path = f"device/{bob.recipient.enrolment_id.hex()}"
     with pytest.raises(SharePackageError) as caught:
-        foreign = next((room.out / path).iterdir())
+        foreign = room.out / share_path(bob.recipient, manifest.keys[2].key.key_id)
         alice_path = room.out / f"device/{alice.recipient.enrolment_id.hex()}" / foreign.name
         alice_path.write_bytes(foreign.read_bytes())
         alice.opens(room.out, manifest.keys[2])
@@ -135,7 +134,7 @@ def test_the_end_of_validity_reaches_every_half(tmp_path: Path) -> None:
 def test_a_lasting_ceremony_key_signs_every_ceremony(tmp_path: Path) -> None:
     """A team that publishes one fingerprint must find it on all its manifests."""
     room = Room.furnish(tmp_path)
-    passphrase, key_file = room.passphrase_file(), tmp_path / "team.pem"
+    passphrase, key_file = room.passphrase_file(), tmp_path / "team.key"
     with_key = ["--ceremony-key", str(key_file), "--ceremony-passphrase-file", str(passphrase)]
 
     made = succeeds("ceremony-key", "--out", str(key_file), "--ceremony-passphrase-file", str(passphrase))
@@ -144,11 +143,11 @@ def test_a_lasting_ceremony_key_signs_every_ceremony(tmp_path: Path) -> None:
         for name in ("one", "two")
     ]
 
-    key = read_ceremony_key(key_file, passphrase.read_bytes().strip())
+    key = read_ceremony_key(key_file, PASSPHRASE)
     fingerprint = key_fingerprint(key.public_key().public_bytes_raw())
     assert made.stdout == f"ceremony's key: {fingerprint}\n"
     assert shown == [fingerprint, fingerprint]
-    assert b"ENCRYPTED PRIVATE KEY" in key_file.read_bytes()
+    assert key_file.read_bytes()[:6] == b"TCEK\x01\x11" and key.private_bytes_raw() not in key_file.read_bytes()
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     succeeds("verify", str(tmp_path / "two"), "--ceremony-key-fingerprint", fingerprint.lower().replace("-", " "))
 
@@ -171,11 +170,18 @@ def test_the_manifest_says_how_recipients_were_compared(tmp_path: Path) -> None:
     room = Room.furnish(tmp_path)
     given = [room.server.recipient.fingerprint, room.devices[0].recipient.fingerprint.lower().replace("-", " ")]
 
-    result = succeeds("generate", *room.options(), *(part for text in given for part in ("--expect", text)))
+    result = succeeds("generate", *room.asking(), *(part for text in given for part in ("--expect", text)))
     succeeds("generate", *room.options(tmp_path / "unasked"))
 
-    assert manifest_of(room.out).parameters["recipients compared"] == "with given fingerprints"
-    assert manifest_of(tmp_path / "unasked").parameters["recipients compared"] == "not compared"
+    for folder, how in ((room.out, "with given fingerprints"), (tmp_path / "unasked", "not compared")):
+        assert manifest_of(folder).parameters["recipients compared"] == how
+        assert f"recipients compared: {how}\n" in succeeds("verify", str(folder)).stdout
+        document = json.loads(succeeds("verify", str(folder), "--json").stdout)
+        assert document["parameters"]["recipients compared"] == how
+        assert how in (folder / "report.html").read_text(encoding="utf-8")
+    unasked = (tmp_path / "unasked" / "report.html").read_text(encoding="utf-8")
+    assert "nobody compared their fingerprints" in unasked
+    assert "nobody compared their fingerprints" not in (room.out / "report.html").read_text(encoding="utf-8")
     assert all(who.recipient.fingerprint in result.stderr for who in (room.server, *room.devices))
 
 
@@ -183,11 +189,47 @@ def test_an_unexpected_recipient_stops_the_ceremony(tmp_path: Path) -> None:
     """An attacker who exchanges a recipient file would otherwise get a half."""
     room = Room.furnish(tmp_path)
 
-    reason, sentence = refused("generate", *room.options(), "--expect", room.server.recipient.fingerprint)
+    reason, sentence = refused("generate", *room.asking(), "--expect", room.server.recipient.fingerprint)
 
     assert reason == "unexpected_recipient"
     assert room.devices[0].recipient.fingerprint in sentence
     assert not remains_of(room.out)
+
+
+def test_where_nobody_can_be_asked_nothing_is_made_unless_told(tmp_path: Path) -> None:
+    """A script that forgot the fingerprints must not deal to whoever exchanged a file."""
+    room = Room.furnish(tmp_path)
+
+    reason, sentence = refused("generate", *room.asking())
+
+    assert reason == "not_compared"
+    assert "--expect" in sentence and "--not-compared" in sentence
+    assert not remains_of(room.out)
+
+
+def test_an_expected_recipient_whose_file_is_missing_stops_the_ceremony(tmp_path: Path) -> None:
+    """Somebody took it away on the way; with exit code 0, fewer keys than wanted would go unnoticed."""
+    room = Room.furnish(tmp_path, devices=("alice", "bob"))
+    room.devices[1].file.unlink()
+
+    reason, sentence = refused("generate", *room.asking(), *room.expected())
+
+    assert reason == "unmet_expectation" and room.devices[1].recipient.fingerprint in sentence
+    assert not remains_of(room.out)
+
+
+def test_an_expectation_with_a_name_holds_for_the_file_of_that_name_alone(tmp_path: Path) -> None:
+    """Who types whose fingerprint it is wants exactly that compared."""
+    room = Room.furnish(tmp_path, devices=("alice", "bob"))
+    alice, bob = (who.recipient.fingerprint for who in room.devices)
+    exchanged = ["--expect", f"alice={bob}", "--expect", f"bob={alice}", *room.expected()[:2]]
+
+    reason, sentence = refused("generate", *room.asking(), *exchanged)
+    result = succeeds("generate", *room.asking(), *room.expected(by_name=True))
+
+    assert reason == "unexpected_recipient" and "alice.json" in sentence
+    assert f"alice.json: {alice}  device device alice" in result.stderr
+    assert "alice.json" in (room.out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_trial_is_the_signature_that_the_halves_make(tmp_path: Path) -> None:
@@ -233,6 +275,8 @@ def test_a_usage_error_is_told_from_a_refusal(tmp_path: Path) -> None:
         ("--witness", "x" * 101),
         ("--witness", ""),
         ("--expect", "ABCD"),
+        ("--expect", "alice=ABCD"),
+        ("--expect", room.server.recipient.fingerprint),  # beside --not-compared
     ]
 
     for options in wrong:

@@ -92,6 +92,54 @@ def test_with_a_folder_of_devices_each_key_goes_to_the_device_of_its_name(tmp_pa
         signs_as(room, room.out, index, key)
 
 
+def test_exchanged_names_of_device_files_give_nobody_anothers_key(tmp_path: Path) -> None:
+    """Whoever carries the files can rename them, and the name says which key goes where."""
+    room = Room.furnish(tmp_path, devices=("alice", "bob"))
+    files = []
+    for name in ("alice", "bob"):
+        files.append(str(tmp_path / f"{name}.pem"))
+        Path(files[-1]).write_bytes(pem(new_key()))
+    by_name, by_set = room.expected(by_name=True), room.expected()
+    alice, bob = (who.file for who in room.devices)
+    spare = alice.rename(tmp_path / "spare")
+    bob.rename(alice)
+    spare.rename(bob)
+
+    assert refused("import", *files, *room.asking(), *by_name)[0] == "unexpected_recipient"
+    reason, sentence = refused("import", *files, *room.asking(), *by_set)
+    assert reason == "unnamed_expectation" and "--expect" in sentence
+    assert refused("import", *files, *room.asking())[0] == "not_compared"
+    assert not remains_of(room.out)
+
+
+def test_with_a_folder_of_devices_fingerprints_are_expected_by_name(tmp_path: Path) -> None:
+    """The server has one place only, so its fingerprint needs no name; a single device neither."""
+    room = Room.furnish(tmp_path, devices=("alice", "bob"))
+    files = []
+    for name in ("alice", "bob"):
+        files.append(str(tmp_path / f"{name}.pem"))
+        Path(files[-1]).write_bytes(pem(new_key()))
+
+    succeeds("import", *files, *room.asking(), *room.expected(by_name=True))
+    one = room.asking(tmp_path / "one", device=room.devices[0].file)
+    succeeds("import", files[0], *one, *room.expected()[:4])
+
+    dealt = manifest_of(room.out)
+    assert [entry.device for entry in dealt.keys] == [who.recipient.id for who in room.devices]
+    assert dealt.parameters["recipients compared"] == "with given fingerprints"
+
+
+def test_a_source_whose_name_would_steer_the_terminal_is_shown_harmlessly(tmp_path: Path) -> None:
+    """The last lines say what to destroy; a name with an escape sequence in it could rewrite them."""
+    room = Room.furnish(tmp_path)
+    source = tmp_path / "old\x1b[2J.pem"
+    source.write_bytes(pem(new_key()))
+
+    result = succeeds("import", str(source), *room.options(device=room.devices[0].file))
+
+    assert "old?[2J.pem" in result.stderr and "\x1b" not in result.output
+
+
 def test_keys_and_devices_that_do_not_match_by_name_are_refused(tmp_path: Path) -> None:
     """A key for nobody and a device without a key are both mistakes of the collection."""
     room = Room.furnish(tmp_path, devices=("alice", "bob"))

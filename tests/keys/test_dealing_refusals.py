@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from dealers_room import Room, files_of, holder, refused, remains_of, run, succeeds
+from dealers_room import PASSPHRASE, Room, files_of, holder, refused, remains_of, run, succeeds
 
 from keys.output_folder import OutputFolder
+from mpc.primitives.rng import SystemRng
+from mpc.provisioning.passphrase_lock import PassphraseLock
 from mpc.threshold_rsa.share_package import Role
 
 
@@ -22,7 +24,12 @@ def room(tmp_path: Path) -> Room:
 
 def options(room: Room, **changed: str) -> list[str]:
     wanted = {"server": str(room.server.file), "device": str(room.devices[0].file), "out": str(room.out), **changed}
-    return [*(part for name, value in wanted.items() for part in (f"--{name}", value)), "--rp-id", "localhost"]
+    return [
+        "--not-compared",
+        *(part for name, value in wanted.items() for part in (f"--{name}", value)),
+        "--rp-id",
+        "localhost",
+    ]
 
 
 def test_a_recipient_file_of_the_other_role_is_refused(room: Room) -> None:
@@ -149,6 +156,49 @@ def test_a_foreign_thing_in_place_of_the_half_made_folder_is_not_followed(room: 
     assert (elsewhere / "precious").exists()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o755])
+def test_a_half_made_folder_that_others_may_enter_is_closed_to_them(room: Room, mode: int) -> None:
+    """It gets its name by a rename, so its permissions would be those of the finished ceremony."""
+    part = room.out.with_name(".ceremony.part")
+    part.mkdir()
+    part.chmod(mode)
+
+    succeeds("generate", *options(room))
+
+    assert stat.S_IMODE(room.out.stat().st_mode) == 0o700
+
+
+def test_a_half_made_folder_of_another_user_is_refused(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """He made it before the run did, and would own the ceremony: he could exchange every file in it."""
+    part = room.out.with_name(".ceremony.part")
+    part.mkdir()
+    if os.geteuid() == 0:
+        os.chown(part, 65534, 65534)
+    else:
+        monkeypatch.setattr("keys.output_folder.os.geteuid", lambda: os.getuid() + 1)
+
+    assert refused("generate", *options(room))[0] == "out_foreign"
+
+    assert remains_of(room.out) == [".ceremony.part"] and not list(part.iterdir())
+
+
+def test_a_strangers_file_name_cannot_steer_the_terminal(room: Room) -> None:
+    """A name of a file can clear the screen and write a fingerprint there that was never compared."""
+    evil = "\x1b[2J\x1b[Hdone\u202e"
+    (room.folder / "odd").mkdir()
+    (room.folder / "odd" / f"{evil}.json").write_bytes(b"x")
+    (room.folder / "sound").mkdir()
+    holder(room.folder / "sound" / f"{evil}.json", Role.DEVICE, name="phone")
+
+    refusing = run("generate", *options(room, device=str(room.folder / "odd")))
+    showing = run("generate", *options(room, device=str(room.folder / "sound")))
+
+    assert (refusing.exit_code, showing.exit_code) == (1, 0)
+    assert "?[2J?[Hdone?.json" in refusing.stderr and "?[2J?[Hdone?.json" in showing.stderr
+    assert not [result.output for result in (refusing, showing) if "\x1b" in result.output or "\u202e" in result.output]
+    assert "\x1b" not in (room.out / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_failing_disk_leaves_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the parent folder does not take new entries; the sentence says so."""
     if os.geteuid() == 0:
@@ -168,32 +218,34 @@ def _no_space(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_only_an_ed25519_key_signs_a_ceremony(room: Room) -> None:
-    """Each way of giving a wrong one has its reason."""
-    pem = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    foreign, plain = room.folder / "foreign.pem", room.folder / "plain.pem"
-    foreign.write_bytes(generate_private_key(SECP256R1()).private_bytes(*pem))
-    plain.write_bytes(Ed25519PrivateKey.generate().private_bytes(*pem))
-    locked, right = room.folder / "locked.pem", room.passphrase_file()
-    succeeds("ceremony-key", "--out", str(locked), "--ceremony-passphrase-file", str(right))
-    wrong = room.folder / "wrong"
+def test_only_a_ceremonys_key_under_its_passphrase_signs_a_ceremony(room: Room) -> None:
+    """A key in plain PEM too is refused: its fingerprint would be worth as much as the file's permissions."""
+    plain, short, locked = (room.folder / name for name in ("plain.pem", "short.key", "team.key"))
+    right, wrong = room.passphrase_file(), room.folder / "wrong"
     wrong.write_text("not this one, no", encoding="utf-8")
+    signer = Ed25519PrivateKey.generate()
+    plain.write_bytes(signer.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    short.write_bytes(PassphraseLock(b"TCEK", "ceremony_key").close(SystemRng(), bytes(31), PASSPHRASE))
+    succeeds("ceremony-key", "--out", str(locked), "--ceremony-passphrase-file", str(right))
 
-    def with_key(file: Path, *more: str) -> str:
-        return refused("generate", *options(room), "--ceremony-key", str(file), *more)[0]
+    def with_key(file: Path, passphrase: Path = right) -> tuple[str, str]:
+        signing = ["--ceremony-key", str(file), "--ceremony-passphrase-file", str(passphrase)]
+        return refused("generate", *options(room), *signing)
 
-    assert with_key(foreign) == "not_a_ceremony_key"
-    assert with_key(room.server.file) == "not_a_ceremony_key"
-    assert with_key(room.folder / "nowhere") == "missing"
-    assert with_key(locked) == "needs_passphrase"
-    assert with_key(locked, "--ceremony-passphrase-file", str(wrong)) == "wrong_passphrase"
+    for file, said in ((plain, "is not a"), (room.devices[0].key_file(), "is not a"), (short, "does not hold")):
+        reason, sentence = with_key(file)
+        assert reason == "ceremony_key" and said in sentence and "tandem-keys ceremony-key" in sentence
+    assert with_key(room.folder / "nowhere")[0] == "missing"
+    reason, sentence = with_key(locked, wrong)
+    assert reason == "ceremony_key" and "does not open" in sentence and "not this one" not in sentence
+    assert refused("generate", *options(room), "--ceremony-key", str(locked))[0] == "needs_passphrase"
     assert not remains_of(room.out)
-    succeeds("generate", *options(room), "--ceremony-key", str(plain))
+    succeeds("generate", *options(room), "--ceremony-key", str(locked), "--ceremony-passphrase-file", str(right))
 
 
 def test_a_ceremony_key_is_not_overwritten_and_needs_a_real_passphrase(room: Room) -> None:
     """It may be the only copy of a key whose fingerprint is on paper."""
-    key_file, passphrase = room.folder / "team.pem", room.passphrase_file()
+    key_file, passphrase = room.folder / "team.key", room.passphrase_file()
     arguments = ["ceremony-key", "--out", str(key_file), "--ceremony-passphrase-file", str(passphrase)]
     succeeds(*arguments)
     before = key_file.read_bytes()
@@ -201,8 +253,17 @@ def test_a_ceremony_key_is_not_overwritten_and_needs_a_real_passphrase(room: Roo
     assert refused(*arguments)[0] == "out_exists"
 
     assert key_file.read_bytes() == before
-    arguments[2] = str(room.folder / "other.pem")
-    for text, reason in (("short", "short_passphrase"), ("", "empty_passphrase"), ("a\nb", "bad_passphrase_file")):
+    arguments[2] = str(room.folder / "other.key")
+    texts = {
+        "eleven char": "bad_passphrase",
+        "é" * 11: "bad_passphrase",  # 22 bytes
+        "e\u0301" * 11: "bad_passphrase",  # 22 code points
+        "": "empty_passphrase",
+        "a\nb": "bad_passphrase_file",
+    }
+    for text, reason in texts.items():
         passphrase.write_text(text, encoding="utf-8")
         assert refused(*arguments)[0] == reason
-    assert not (room.folder / "other.pem").exists()
+    passphrase.write_bytes(b"\xff" * 20)
+    assert refused(*arguments)[0] == "bad_passphrase"
+    assert not (room.folder / "other.key").exists()

@@ -128,7 +128,7 @@ def test_each_kind_of_ceremony_says_what_it_cannot_prove(tmp_path: Path) -> None
     def text(kind: CeremonyKind) -> str:
         previous = bytes(32) if kind is CeremonyKind.REWRAP else None
         changed = replace(manifest, kind=kind, previous=previous, finished_at=int(time.time()))
-        return Page(render_report(changed, recipients, "ABCD-EFGH")).text
+        return Page(render_report(changed, recipients, {}, "ABCD-EFGH")).text
 
     assert "That nobody kept a key" in text(CeremonyKind.GENERATE)
     assert "source of an imported key" in text(CeremonyKind.IMPORT)

@@ -5,11 +5,13 @@ The tests hold the recipients' private keys, so they can do what two conspiring 
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -18,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_pem_private_key,
 )
 from dealers_room import (
     PASSPHRASE,
@@ -31,10 +32,14 @@ from dealers_room import (
     holder,
     manifest_of,
     remains_of,
+    signer_of,
+    succeeds,
 )
 
+from keys.ceremony_key import read_ceremony_key
 from keys.dealing import generate_source
-from mpc.threshold_rsa.share_package import Role
+from keys.source_key import SourceKey
+from mpc.threshold_rsa.share_package import Role, seal_share
 
 
 class Watched:
@@ -171,7 +176,8 @@ def test_rewrap_shows_no_secret_and_no_passphrase(tmp_path: Path, role: Role) ->
 
     watched = Watched(
         *("rewrap", str(room.out), "--key", str(old.key_file()), "--to", str(new.file), "--out", str(out)),
-        *("--passphrase-file", str(room.passphrase_file())),
+        *("--passphrase-file", str(room.passphrase_file()), "--not-compared"),
+        *("--ceremony-key-fingerprint", signer_of(room.out)),
     )
 
     assert watched.returncode == 0, watched.output
@@ -218,7 +224,8 @@ def test_a_failing_rewrap_shows_no_secret(tmp_path: Path) -> None:
 
     watched = Watched(
         *("rewrap", str(room.out), "--key", str(room.server.key_file()), "--to", str(new.file), "--out", str(out)),
-        *("--passphrase-file", str(room.passphrase_file())),
+        *("--passphrase-file", str(room.passphrase_file()), "--not-compared"),
+        *("--ceremony-key-fingerprint", signer_of(room.out)),
         limit_file_bytes=1300,
     )
 
@@ -232,10 +239,9 @@ def test_a_failing_rewrap_shows_no_secret(tmp_path: Path) -> None:
 def test_the_ceremonys_key_is_nowhere_but_in_its_own_file(tmp_path: Path) -> None:
     """Whoever finds it can sign another ceremony under the fingerprint that witnesses signed."""
     room = Room.furnish(tmp_path / "room")
-    key_file, passphrase = tmp_path / "team.pem", room.passphrase_file()
+    key_file, passphrase = tmp_path / "team.key", room.passphrase_file()
     made = Watched("ceremony-key", "--out", str(key_file), "--ceremony-passphrase-file", str(passphrase))
-    key = load_pem_private_key(key_file.read_bytes(), PASSPHRASE.encode())
-    raw = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    raw = read_ceremony_key(key_file, PASSPHRASE).private_bytes_raw()
 
     watched = Watched(
         *("generate", *room.options(), "--ceremony-key", str(key_file), "--ceremony-passphrase-file", str(passphrase))
@@ -256,3 +262,33 @@ def test_a_whole_key_is_never_pickled_or_printed() -> None:
 
     shown = repr(source).encode()
     assert not Secrets.of_key(source.p, source.q, source.private_exponent).found_in(shown)
+
+
+@pytest.mark.parametrize("command_", ["generate", "import"])
+def test_no_whole_key_is_left_when_its_halves_are_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_: str
+) -> None:
+    """Of imported keys, only those whose turn is still to come may be in memory: a dump at the end shows none."""
+    room = Room.furnish(tmp_path, devices=("alice", "bob", "carol"))
+    alive: list[int] = []
+
+    def whole_keys() -> list[SourceKey]:
+        return [thing for thing in gc.get_objects() if isinstance(thing, SourceKey)]
+
+    def count_and_seal(*arguments: Any) -> bytes:
+        alive.append(len(whole_keys()) - len(of_other_tests))
+        return seal_share(*arguments)
+
+    sources = []
+    for device in room.devices:
+        pem = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        sources.append(tmp_path / f"{device.file.stem}.pem")
+        sources[-1].write_bytes(pem)
+    monkeypatch.setattr("keys.dealing.seal_share", count_and_seal)
+    gc.collect()
+    of_other_tests = whole_keys()
+
+    succeeds(command_, *(map(str, sources) if command_ == "import" else ()), *room.options())
+
+    # Two halves each.
+    assert alive == ([2, 2, 1, 1, 0, 0] if command_ == "import" else [0] * 6)

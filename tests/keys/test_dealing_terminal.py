@@ -12,7 +12,22 @@ import termios
 import time
 from pathlib import Path
 
-from dealers_room import PASSPHRASE, Room, checkout, command, environment, manifest_of, remains_of, succeeds
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from dealers_room import (
+    PASSPHRASE,
+    Room,
+    checkout,
+    command,
+    environment,
+    holder,
+    manifest_of,
+    remains_of,
+    signer_of,
+    succeeds,
+)
+
+from mpc.threshold_rsa.share_package import Role
 
 
 class Terminal:
@@ -68,7 +83,7 @@ def test_a_person_confirms_the_fingerprints(tmp_path: Path) -> None:
     """The one step that shows an exchanged recipient file; the manifest says that it was done."""
     room = Room.furnish(tmp_path)
 
-    terminal = Terminal("generate", *room.options())
+    terminal = Terminal("generate", *room.asking())
     terminal.wait_for("[yes/no]")
     assert all(who.recipient.fingerprint in terminal.shown for who in (room.server, *room.devices))
     assert not remains_of(room.out)
@@ -79,11 +94,50 @@ def test_a_person_confirms_the_fingerprints(tmp_path: Path) -> None:
     assert "for the witnesses to write down" in terminal.shown
 
 
+def test_at_an_import_with_a_folder_the_names_of_files_are_confirmed_too(tmp_path: Path) -> None:
+    """The name decides which key a device gets, so the person must see it beside the fingerprint."""
+    room = Room.furnish(tmp_path, devices=("alice", "bob"))
+    files = []
+    for who in room.devices:
+        files.append(str(tmp_path / f"{who.file.stem}.pem"))
+        key = rsa.generate_private_key(65537, 2048)
+        Path(files[-1]).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    terminal = Terminal("import", *files, *room.asking())
+    terminal.wait_for("Did the holders of these names read out exactly these? [yes/no]")
+    assert all(f"{who.file.name}: {who.recipient.fingerprint}" in terminal.shown for who in room.devices)
+    terminal.type("no")
+
+    assert terminal.end() == 1
+    assert not remains_of(room.out)
+
+
+def test_before_a_rewrap_a_person_confirms_who_signed_the_replaced_folder(tmp_path: Path) -> None:
+    """The new signature vouches for the old folder; the manifest says that somebody looked."""
+    room = Room.furnish(tmp_path)
+    succeeds("generate", *room.options())
+    new, passphrase = holder(tmp_path / "server2.json", Role.SERVER), room.passphrase_file()
+    arguments = ["rewrap", str(room.out), "--key", str(room.server.key_file()), "--to", str(new.file)]
+    arguments += ["--out", str(tmp_path / "next"), "--passphrase-file", str(passphrase)]
+    arguments += ["--expect", new.recipient.fingerprint]
+
+    for answer in ("no", "yes"):
+        assert not remains_of(tmp_path / "next")
+        terminal = Terminal(*arguments)
+        terminal.wait_for("Did the witnesses write down exactly this? [yes/no]")
+        assert signer_of(room.out) in terminal.shown
+        terminal.type(answer)
+        assert terminal.end() == (0 if answer == "yes" else 1), terminal.shown
+
+    parameters = manifest_of(tmp_path / "next").parameters
+    assert parameters["replaced manifest compared"] == "confirmed at the terminal"
+
+
 def test_anything_but_yes_makes_nothing(tmp_path: Path) -> None:
     """An Enter in a hurry is no confirmation."""
     room = Room.furnish(tmp_path)
     for answer in ("no", "", "y"):
-        terminal = Terminal("generate", *room.options())
+        terminal = Terminal("generate", *room.asking())
         terminal.wait_for("[yes/no]")
         terminal.type(answer)
 
@@ -97,7 +151,7 @@ def test_expected_fingerprints_need_no_question(tmp_path: Path) -> None:
     room = Room.furnish(tmp_path)
     expected = [part for who in (room.server, *room.devices) for part in ("--expect", who.recipient.fingerprint)]
 
-    terminal = Terminal("generate", *room.options(), *expected)
+    terminal = Terminal("generate", *room.asking(), *expected)
 
     assert terminal.end() == 0, terminal.shown
     assert "[yes/no]" not in terminal.shown
@@ -107,7 +161,7 @@ def test_ctrl_c_at_the_question_ends_with_one_line(tmp_path: Path) -> None:
     """The terminal's own way of saying no."""
     room = Room.furnish(tmp_path)
 
-    terminal = Terminal("generate", *room.options())
+    terminal = Terminal("generate", *room.asking())
     terminal.wait_for("[yes/no]")
     os.write(terminal._ours, b"\x03")
 
@@ -118,7 +172,7 @@ def test_ctrl_c_at_the_question_ends_with_one_line(tmp_path: Path) -> None:
 
 def test_a_passphrase_is_asked_for_twice_and_never_shown(tmp_path: Path) -> None:
     """Who looks over a shoulder sees nothing, and a slip of the finger does not lock the key for ever."""
-    key_file = tmp_path / "team.pem"
+    key_file = tmp_path / "team.key"
 
     def make(first: str, second: str) -> tuple[int, str]:
         terminal = Terminal("ceremony-key", "--out", str(key_file))
@@ -134,7 +188,7 @@ def test_a_passphrase_is_asked_for_twice_and_never_shown(tmp_path: Path) -> None
     assert code == 0 and PASSPHRASE not in shown
 
     room = Room.furnish(tmp_path)
-    terminal = Terminal("generate", *room.options(), "--ceremony-key", str(key_file))
+    terminal = Terminal("generate", *room.asking(), "--ceremony-key", str(key_file))
     terminal.wait_for("Passphrase of")
     terminal.type(PASSPHRASE)
     terminal.wait_for("[yes/no]")
@@ -148,7 +202,7 @@ def test_progress_is_shown_while_keys_are_dealt(tmp_path: Path) -> None:
     """Thousands of keys take minutes, in which people want to see that something happens."""
     room = Room.furnish(tmp_path)
 
-    terminal = Terminal("generate", *room.options(), "--count", "40", "--processes", "2")
+    terminal = Terminal("generate", *room.asking(), "--count", "40", "--processes", "2")
     terminal.wait_for("[yes/no]")
     terminal.type("yes")
 

@@ -20,7 +20,7 @@ from keys.refusal import Refusal
 from mpc.provisioning.manifest import DealtKey, Manifest, SignedManifest
 from mpc.provisioning.signed_document import to_base64url
 from mpc.threshold_rsa.public_key import PublicKey
-from mpc.threshold_rsa.share_package import Role
+from mpc.threshold_rsa.share_package import MAX_TIME_S, Role, seal_share
 
 
 @pytest.fixture(scope="module")
@@ -303,11 +303,35 @@ def test_inspect_refuses_what_it_does_not_know_and_what_is_damaged(dealt: Room, 
         share[:-1]: "damaged",
         b"TSHR\x02": "damaged",
         recipient.replace(b"server server", b"server mallet"): "damaged",
+        b"TCEK": "damaged",
     }
     for content, reason in cases.items():
         (tmp_path / "file").write_bytes(content)
 
         assert refused("inspect", str(tmp_path / "file"))[0] == reason
+
+
+def test_inspect_of_a_share_that_ends_after_the_last_year_is_refused(dealt: Room, tmp_path: Path) -> None:
+    """Its header is not authenticated: anybody can write a time there that no calendar has."""
+    half = dealt.server.opens(dealt.out, manifest_of(dealt.out).keys[0])
+    file = tmp_path / "file"
+
+    for not_after in (MAX_TIME_S, MAX_TIME_S + 1):
+        late = replace(half, not_after=not_after)
+        file.write_bytes(seal_share(late, dealt.server.recipient.public_key, dealt.server.recipient.id))
+        if not_after == MAX_TIME_S:
+            assert "9999-12-31T23:59:59Z" in succeeds("inspect", str(file)).stdout
+        else:
+            assert refused("inspect", str(file))[0] == "damaged"
+
+
+def test_inspect_shows_that_a_ceremonys_key_is_one(tmp_path: Path) -> None:
+    """And nothing of it."""
+    file, passphrase = tmp_path / "team.key", tmp_path / "passphrase"
+    passphrase.write_text(PASSPHRASE, encoding="utf-8")
+    succeeds("ceremony-key", "--out", str(file), "--ceremony-passphrase-file", str(passphrase))
+
+    assert "signs ceremonies" in succeeds("inspect", str(file)).stdout
 
 
 def test_a_strangers_text_cannot_steer_the_terminal(folder: Path, tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import os
 import pty
 import re
 import secrets
 import select
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -18,6 +21,7 @@ import pytest
 
 NAMES = ("Ann", "Bob", "Chloé")
 _CODE = "from keys.escrow_cli import app; app()"
+_KILLED_DEALER = Path(__file__).with_name("killed_dealer.py")
 _WORDS = re.compile(r"----- words -----(.*?)----- end of words -----", re.DOTALL)
 
 
@@ -242,3 +246,69 @@ def test_an_existing_record_or_folder_is_not_overwritten(tmp_path: Path, kek: Pa
 def test_a_record_that_cannot_be_written_leaves_no_sheets(tmp_path: Path, kek: Path) -> None:
     failed(split(tmp_path, "--sheets", "sheets", "--record", "no/such/record"), "is not a folder")
     assert os.listdir(tmp_path) == ["kek"]
+
+
+def test_a_split_killed_before_any_of_its_changes_leaves_no_list_unnoticed(tmp_path: Path, kek: Path) -> None:
+    """A forgotten sheet is a custodian's list on a disk: the next run removes it or names it."""
+    killed = published = 0
+    for number in itertools.count(1):
+        work = tmp_path / str(number)
+        work.mkdir()
+        sheets, record = work / "sheets", work / "record.json"
+        arguments = ["split", str(kek), "--threshold", "2", "--custodian", "Ann", "--custodian", "Bob"]
+        arguments += ["--record", str(record), "--sheets", str(sheets)]
+        done = subprocess.run(
+            [sys.executable, str(_KILLED_DEALER), str(number), str(work), "escrow", *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        killed += 1
+        if record.exists():
+            assert sheets.exists(), "the record says that the lists were made"
+            rehearsed = run(work, "rehearse", "--record", str(record), *sheets_in(sheets))
+            assert rehearsed.returncode in (0, 1)
+            if rehearsed.returncode == 1:  # killed between the record's creation and its content
+                assert record.read_bytes() == b""
+                arguments[arguments.index(str(record))] = str(work / "other.json")
+                failed(run(work, *arguments), f"{sheets} exists, but not the record of its lists")
+                continue
+        elif sheets.exists():
+            published += 1
+            failed(run(work, *arguments), f"{sheets} exists, but not the record of its lists")
+            shutil.rmtree(sheets)
+        if not record.exists():
+            again = run(work, *arguments)
+            assert again.returncode == 0, again.stderr
+        assert sorted(os.listdir(work)) == ["record.json", "sheets"]
+        assert run(work, "rehearse", "--record", str(record), *sheets_in(sheets)).returncode == 0
+    assert killed >= 6 and published >= 1
+
+
+def test_a_record_that_cannot_be_written_after_the_sheets_names_them(tmp_path: Path, kek: Path) -> None:
+    """Here its folder takes no more files; the sheets hold the key and must not be forgotten."""
+    code = (
+        "import os; real = os.open\n"
+        "def full(path, flags, *more, **named):\n"
+        "    if 'escrow-record' in str(path) and flags & os.O_CREAT: raise OSError(28, 'No space left on device')\n"
+        "    return real(path, flags, *more, **named)\n"
+        "os.open = full\n"
+    )
+    arguments = ["split", "kek", "--threshold", "2", "--custodian", "A", "--custodian", "B", "--sheets", "sheets"]
+    done = subprocess.run(
+        [sys.executable, "-c", code + _CODE, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    failed(done, "No space left on device. sheets exists, but not the record of its lists")
+    assert not (tmp_path / "escrow-record.json").exists()

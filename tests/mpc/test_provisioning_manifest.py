@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 
 from mpc.errors import DecodeError
 from mpc.provisioning.manifest import (
+    MANIFEST_NAME,
     CeremonyKind,
     Manifest,
     SignedManifest,
@@ -72,7 +73,7 @@ _plain = st.dictionaries(
     previous=st.binary(min_size=32, max_size=32),
     operators=_people,
     witnesses=_people,
-    started_at=st.integers(0, 2**35),
+    started_at=st.integers(0, NOW + 60),
     not_after=st.none() | st.integers(0, 2**35),
     parameters=_plain,
     rp_id=st.from_regex(r"[a-z0-9.-]{1,253}", fullmatch=True),
@@ -277,3 +278,16 @@ def test_a_server_has_no_place_among_the_devices() -> None:
         device_share_path(SERVER, key_id(0))
     assert share_path(SERVER, key_id(0)).startswith("server/") and share_path(ANN, key_id(0)).startswith("device/")
     assert recipient_path(ANN) == f"recipients/{ANN.fingerprint}.json"
+
+
+def test_white_space_and_order_leave_the_digest_as_it_is() -> None:
+    """The next revision names its predecessor by it: a courier may reformat the file, and changes nothing else."""
+    data = ceremony()[MANIFEST_NAME]
+    reformatted = json.dumps(json.loads(data), sort_keys=True).encode()
+    assert reformatted != data
+
+    one, two = SignedManifest.decode(data), SignedManifest.decode(reformatted)
+    other = SignedManifest.decode(ceremony(witnesses=())[MANIFEST_NAME])
+
+    assert one.digest == two.digest != other.digest
+    assert SignedManifest.decode(ceremony(Ed25519PrivateKey.generate())[MANIFEST_NAME]).digest != one.digest

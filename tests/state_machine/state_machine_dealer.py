@@ -61,10 +61,20 @@ class Dealt:
     def server_file(self, at: int = 0) -> bytes:
         return self.files[share_path(self.server, self.key_id(at))]
 
+    @property
+    def manifest(self) -> bytes:
+        return self.files[MANIFEST_NAME]
+
+    @property
+    def ceremony_key(self) -> str:
+        """The fingerprint that the witnesses write down."""
+        return SignedManifest.decode(self.manifest).fingerprint
+
     def import_into(self, ctx: ServiceContext) -> share_import.Imported:
         """`authsvc import-shares`, told the fingerprint of the ceremony's key."""
-        fingerprint = SignedManifest.decode(self.files[MANIFEST_NAME]).fingerprint
-        return share_import.import_shares(ctx, self.files.get, listing=self.files, expected_ceremony_key=fingerprint)
+        return share_import.import_shares(
+            ctx, self.files.get, listing=self.files, expected_ceremony_key=self.ceremony_key
+        )
 
 
 def deal(

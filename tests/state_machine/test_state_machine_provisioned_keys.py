@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,25 +23,30 @@ from state_machine_harness import (
     creation_options,
     lose_answer,
     lose_request,
+    to_base64,
 )
 from state_machine_thief import crafted_login
 
 from authsvc.errors import Refused
 from authsvc.services import administration
 from authsvc.services.context import ServiceContext
-from device_sdk import AsyncDevice, ProvisionedKeyInfo
+from authsvc.store.credentials import set_credential_share
+from device_sdk import AsyncDevice, CredentialInfo, ProvisionedKeyInfo
 from device_sdk.errors import (
     NoMatch,
     NoRecipient,
     ProvisionedKeyRefused,
     ProvisioningRequired,
     ServerHalfMissing,
+    ServerRefused,
     ShareExpired,
     ShareRefused,
     TandemError,
     TransportError,
+    VaultFull,
 )
 from device_sdk.vault.provisioned import MAX_PROVISIONED_KEYS, ProvisionedKey
+from device_sdk.vault.state import MAX_CREDENTIALS
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.recipient import Recipient, new_recipient
@@ -149,6 +154,29 @@ def test_a_vault_without_a_recipient_says_so(phone: Phone, server: Server) -> No
     assert vault_bytes(phone) == before and phone.network.requests == []
 
 
+def test_a_retired_recipient_opens_nothing_and_what_was_imported_still_registers(phone: Phone, server: Server) -> None:
+    """A kept copy of the folder adds up to its keys for ever, so what opens one half of it should not stay."""
+    dealt = dealt_to(phone, server)
+    phone.device.import_share(dealt.device_file())
+    old = phone.device.recipient()
+    sent = len(phone.network.requests)
+
+    phone.device.retire_recipient()
+    phone.restart()
+
+    assert phone.state.recipient is None
+    retired = vault_bytes(phone)
+    phone.device.retire_recipient()
+    with pytest.raises(NoRecipient):
+        phone.device.import_share(dealt.device_file())
+    with pytest.raises(NoRecipient):
+        phone.device.export_recipient_key("correct horse battery")
+    assert vault_bytes(phone) == retired and len(phone.network.requests) == sent
+    assert phone.device.recipient().id != old.id
+    assert refused(phone, dealt.device_file()) == "other_recipient"
+    assert phone.create("grace") == dealt.key_id()
+
+
 # ---- the honest way ------------------------------------------------------------------------------
 
 
@@ -213,8 +241,8 @@ def test_a_key_for_another_relying_party_is_left_alone(phone: Phone, server: Ser
     assert [key.key_id for key in phone.device.provisioned()] == [dealt.key_id()]
 
 
-def test_importing_again_changes_nothing(phone: Phone, server: Server) -> None:
-    """Scripts repeat themselves. The server need not be asked, and a counter that was used must not go back."""
+def test_importing_again_keeps_the_counter_and_a_passkey_in_use_as_it_is(phone: Phone, server: Server) -> None:
+    """Scripts repeat themselves. What waits is shown to the server again; what is in use nobody is asked about."""
     dealt = with_waiting_key(phone, server)
     with pytest.raises(NoMatch):
         phone.device.create(creation_options("grace"), ORIGIN, STRANGER)
@@ -229,7 +257,7 @@ def test_importing_again_changes_nothing(phone: Phone, server: Server) -> None:
     assert phone.device.import_share(dealt.device_file()).in_use
 
     assert vault_bytes(phone) == used
-    assert [request.path for request in phone.network.requests[sent:]] == [ADOPT, LOGINS]
+    assert [request.path for request in phone.network.requests[sent:]] == [PAIR, ADOPT, LOGINS]
 
 
 def test_asyncio_has_the_same_calls(phone: Phone, server: Server, tmp_path: Path) -> None:
@@ -238,9 +266,11 @@ def test_asyncio_has_the_same_calls(phone: Phone, server: Server, tmp_path: Path
         recipient = await device.recipient(name="async")
         dealt = deal(server.ctx, [recipient])
         dealt.import_into(server.ctx)
-        info = await device.import_share(dealt.device_file())
+        info = await device.import_share(dealt.device_file(), manifest=dealt.manifest, ceremony_key=dealt.ceremony_key)
         assert device.provisioned() == [info]
         assert RecipientKey.unprotect(await device.export_recipient_key("twelve letters"), "twelve letters")
+        await device.retire_recipient()
+        assert phone.state.recipient is None
         made = await device.create(creation_options("grace"), ORIGIN, FACE)
         assert phone.relying_party.register(made) == dealt.key_id()
 
@@ -308,7 +338,7 @@ def test_without_the_server_half_nothing_is_stored(phone: Phone, server: Server)
     dealt = deal(server.ctx, [phone.device.recipient()])
     before = vault_bytes(phone)
 
-    with pytest.raises(ServerHalfMissing, match="import the ceremony"):
+    with pytest.raises(ServerHalfMissing, match="not imported yet"):
         phone.device.import_share(dealt.device_file())
 
     assert vault_bytes(phone) == before
@@ -432,6 +462,53 @@ def test_a_clock_set_back_on_the_phone_does_not_revive_a_key(phone: Phone, serve
     assert not any(credential.provisional for credential in phone.state.credentials)
 
 
+def test_an_expired_passkey_asks_for_no_finger(phone: Phone, server: Server, clock: Clock) -> None:
+    """A capture and an attempt of the day's budget would be spent on a request that the server has to refuse."""
+    until = int(clock()) + 10
+    dealt = with_waiting_key(phone, server, not_after=until)
+    assert phone.create("grace") == dealt.key_id() and phone.confirm()
+    phone.restart()
+    (info,) = [held for held in phone.device.credentials() if held.credential_id == dealt.key_id()]
+    clock.advance(10)
+    assert info.not_after == until and phone.get(credential_id=dealt.key_id()) == 2
+    clock.advance(1)
+    before, sent = vault_bytes(phone), len(phone.network.requests)
+
+    def captured() -> object:
+        raise AssertionError("nobody should be asked")
+
+    options = {"challenge": "A" * 43, "rpId": "shop.example"}
+    allowed = [{"type": "public-key", "id": to_base64(dealt.key_id())}]
+    with pytest.raises(ShareExpired):
+        phone.device.get({**options, "allowCredentials": allowed}, ORIGIN, captured)
+    with pytest.raises(ShareExpired):
+        phone.device.create({**creation_options("grace"), "excludeCredentials": allowed}, ORIGIN, FACE)
+
+    assert vault_bytes(phone) == before and len(phone.network.requests) == sent
+    phone.device._clock = Clock(until)
+    with pytest.raises(ServerRefused) as fault:
+        phone.get(credential_id=dealt.key_id())
+    assert fault.value.code == "credential_not_usable", "the server's clock decides"
+
+
+def test_an_expired_passkey_steps_aside_for_one_that_still_holds(phone: Phone, server: Server, clock: Clock) -> None:
+    (old,) = phone.device.credentials()
+    dealt = with_waiting_key(phone, server, not_after=int(clock()) + 10)
+    phone.create("grace")
+    offered: list[bytes] = []
+    options = {"challenge": "A" * 43, "rpId": "shop.example"}
+    clock.advance(11)
+
+    def choose(held: Sequence[CredentialInfo]) -> bytes:
+        offered.extend(info.credential_id for info in held)
+        return held[0].credential_id
+
+    signed = phone.device.get(options, ORIGIN, FACE, choose_account=choose)
+
+    assert signed["id"] == to_base64(old.credential_id) and offered == [], "of one there is nothing to choose"
+    assert dealt.key_id() in [info.credential_id for info in phone.device.credentials()]
+
+
 # ---- registrations that fail ---------------------------------------------------------------------
 
 
@@ -475,6 +552,112 @@ def test_after_a_failed_registration_the_key_waits_for_the_next(phone: Phone, se
     assert phone.create("grace") == dealt.key_id()
     assert phone.confirm() and phone.get(credential_id=dealt.key_id()) == 2 * counted + 2
     assert not phone.state.overtaken
+
+
+def test_a_key_that_the_server_refuses_does_not_block_a_newer_one(phone: Phone, server: Server) -> None:
+    """The operator revoked one key and dealt another; the user must not have to know of the first."""
+    recipient = phone.device.recipient()
+    dealt = [deal(server.ctx, [recipient], which=which) for which in (0, 1)]
+    for one in dealt:
+        one.import_into(server.ctx)
+        phone.device.import_share(one.device_file())
+    administration.revoke_credential(server.ctx, dealt[0].key_id())
+
+    assert phone.create("grace") == dealt[1].key_id()
+
+    assert [key.key_id for key in phone.device.provisioned()] == [dealt[0].key_id()]
+    assert [request.path for request in phone.network.requests[-3:]] == [ADOPT, ADOPT, LOGINS]
+
+
+def test_where_all_are_refused_the_fault_names_the_keys_to_delete(phone: Phone, server: Server) -> None:
+    recipient = phone.device.recipient()
+    dealt = [deal(server.ctx, [recipient], which=which) for which in (0, 1)]
+    for one in dealt:
+        one.import_into(server.ctx)
+        phone.device.import_share(one.device_file())
+        administration.revoke_credential(server.ctx, one.key_id())
+
+    with pytest.raises(ProvisionedKeyRefused) as fault:
+        phone.create("grace")
+
+    assert fault.value.key_ids == tuple(one.key_id() for one in dealt)
+    assert all(to_base64(one.key_id()) in str(fault.value) for one in dealt)
+    assert [key.key_id for key in phone.device.provisioned()] == list(fault.value.key_ids)
+    assert not any(credential.provisional for credential in phone.state.credentials)
+    for key_id in fault.value.key_ids:
+        phone.device.delete(key_id)
+    assert phone.create("grace") not in fault.value.key_ids
+
+
+def test_a_server_set_back_to_before_the_pairing_is_shown_the_half_again(phone: Phone, server: Server) -> None:
+    """Its database was restored, and the device's half waits already; deleting it would be the end of the key."""
+    dealt = with_waiting_key(phone, server)
+    no_match(phone)
+    (row,) = [row for row in server.credentials(phone.id) if row.id == dealt.key_id()]
+    assert row.sealed_share is not None
+    with server.store.write() as conn:
+        set_credential_share(conn, row.id, row.sealed_share, "provisioned")
+
+    with pytest.raises(ProvisionedKeyRefused) as fault:
+        phone.create("grace")
+    assert fault.value.key_ids == (dealt.key_id(),)
+    phone.device.import_share(dealt.device_file())
+
+    assert status(server, phone, dealt.key_id()) == "paired"
+    assert phone.state.provisioned[0].sign_count == 1
+    assert phone.create("grace") == dealt.key_id() and not phone.state.overtaken
+
+
+def test_a_share_imported_again_that_the_server_refuses_waits_on(phone: Phone, server: Server) -> None:
+    """The vault is as it was: what the server says today may be put right tomorrow."""
+    dealt = with_waiting_key(phone, server)
+    administration.revoke_credential(server.ctx, dealt.key_id())
+    before = vault_bytes(phone)
+
+    with pytest.raises(ServerHalfMissing, match="nothing was changed"):
+        phone.device.import_share(dealt.device_file())
+
+    assert vault_bytes(phone) == before
+    assert [key.key_id for key in phone.device.provisioned()] == [dealt.key_id()]
+
+
+def test_a_vault_of_before_the_import_takes_the_half_again_with_its_counter(phone: Phone, server: Server) -> None:
+    """A failed registration has moved the server's row on; without its counter the next one would look like a copy."""
+    dealt = dealt_to(phone, server)
+    earlier = vault_bytes(phone)
+    phone.device.import_share(dealt.device_file())
+    no_match(phone)
+    no_match(phone)
+    assert status(server, phone, dealt.key_id()) == "provisional"
+    phone.crash()
+    (phone.folder / "vault").write_bytes(earlier)
+    phone.open()
+    phone.device.recover(administration.lift(server.ctx, phone.id, also_active=True).code)
+
+    phone.device.import_share(dealt.device_file())
+
+    assert phone.state.provisioned[0].sign_count == 2
+    assert phone.create("grace") == dealt.key_id() and not phone.state.overtaken
+
+
+def test_a_vault_full_of_passkeys_refuses_one_more_and_still_opens(phone: Phone, server: Server) -> None:
+    """One more than it can read would lock its owner out of all of them."""
+    dealt = with_waiting_key(phone, server)
+    (held,) = phone.state.credentials
+    many = tuple(replace(held, credential_id=at.to_bytes(32, "big")) for at in range(MAX_CREDENTIALS - 1))
+    phone.store.change(lambda state: replace(state, credentials=(*many, held)))
+    before, sent = vault_bytes(phone), len(phone.network.requests)
+
+    for _ in range(2):
+        with pytest.raises(VaultFull):
+            phone.device.create(creation_options("grace"), ORIGIN, FACE)
+
+        assert vault_bytes(phone) == before and len(phone.network.requests) == sent
+        phone.restart()
+    phone.store.change(lambda state: replace(state, credentials=(*many[1:], held)))
+    assert phone.create("grace") == dealt.key_id()
+    phone.restart()
+    assert len(phone.device.credentials()) == MAX_CREDENTIALS
 
 
 def test_a_key_revoked_at_the_server_is_not_replaced_either(phone: Phone, server: Server) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -36,20 +34,22 @@ def upgrade() -> None:
         sa.Column("manifest_hash", sa.LargeBinary(32), nullable=False),
         sa.Column("signing_key", sa.LargeBinary(32), nullable=False),
         sa.Column("imported_at", sa.Double, nullable=False),
+        sa.Column("revoked_at", sa.Double),
         sa.PrimaryKeyConstraint("ceremony_id", name="pk_ceremonies"),
     )
 
 
 def downgrade() -> None:
-    """Remove waiting keys, recipients and ceremonies. Keys in use stay, without their expiry.
+    """Remove waiting keys, recipients and ceremonies. Dealt keys in use stay if the older code can treat them rightly.
 
-    The older code would take a waiting row for an unknown status, and it never looks at an expiry: what has expired by
-    now is revoked here, so that going back brings no key to life.
+    It would take a waiting row for an unknown status, and a key with another exponent than 65537 for a broken one. It
+    never looks at an expiry, and it deletes a provisional row that was left lying. So what has an end, another exponent
+    or no confirmed signature is revoked: going back makes no key live longer than it was dealt for.
     """
     op.execute("DELETE FROM credentials WHERE status IN ('provisioned', 'paired')")
-    op.get_bind().execute(
-        sa.text("UPDATE credentials SET status = 'revoked', sealed_share = NULL WHERE not_after < :now"),
-        {"now": time.time()},
+    op.execute(
+        "UPDATE credentials SET status = 'revoked', sealed_share = NULL WHERE ceremony_id IS NOT NULL"
+        " AND (status = 'provisional' OR not_after IS NOT NULL OR exponent <> 65537)"
     )
     op.drop_table("ceremonies")
     op.drop_table("recipients")
