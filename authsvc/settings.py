@@ -39,7 +39,7 @@ from mpc.provisioning.signed_document import normal_fingerprint
 
 from .policy import Limits, Policy
 from .sealing import KEK_BYTES
-from .store.engine import sqlite_url
+from .store.sqlite import sqlite_url
 
 POLICY_FILE_VARIABLE = "TANDEM_POLICY_FILE"
 _MIN_TOKEN_CHARACTERS = 20
@@ -178,8 +178,8 @@ class Settings(BaseSettings):
                 backend = make_url(self.database_url).get_backend_name()
             except ArgumentError:
                 raise ValueError("database_url: not a database URL") from None
-            if backend != "sqlite":
-                raise ValueError("database_url: must begin with sqlite://")
+            if backend not in ("sqlite", "postgresql"):
+                raise ValueError("database_url: must begin with sqlite:// or postgresql://")
         for name, fields in self.profiles.items():
             try:
                 Profile.from_dict({"name": name, **fields.model_dump()})

@@ -42,7 +42,7 @@ def apply_confirmation(
 
     Raises Refused: "not_active", "quarantined" (C3), "unknown_login" with the epoch (C4).
     """
-    with ctx.store.write() as conn:
+    with ctx.store.write_enrolment() as conn:
         enrolment = load_enrolment(conn, enrolment_id, lock=True)
         if enrolment is None or enrolment.status != status:
             raise Refused("not_active")

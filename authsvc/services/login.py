@@ -103,7 +103,7 @@ def commit_verdict(
     `computed` is None where the statement did not fit the snapshot, so that there was nothing to compute with.
     """
     statement = message.statement
-    with ctx.store.write() as conn:
+    with ctx.store.write_enrolment() as conn:
         enrolment = load_enrolment(conn, snapshot.enrolment.id, lock=True)
         credential = load_credential(conn, statement.credential_id)
         if enrolment is None:

@@ -12,7 +12,8 @@ import pytest
 
 from authsvc.store import migrate
 from authsvc.store.credentials import CredentialRow, list_credentials
-from authsvc.store.engine import Store, sqlite_url
+from authsvc.store.engine import Store
+from authsvc.store.sqlite import sqlite_url
 
 ALICE = b"a" * 16
 CEREMONY = b"y" * 16

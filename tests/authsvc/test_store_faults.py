@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from authsvc.store.engine import Store, StoreUnavailable, sqlite_url
+from authsvc.store.engine import Store, StoreUnavailable
 from authsvc.store.prepared import Prepared
+from authsvc.store.sqlite import sqlite_url
 
 # As the store's own queries do it: past SQLAlchemy, which then knows of no transaction.
 INSERT = Prepared(text("INSERT INTO notes VALUES (:body)"))
@@ -233,7 +234,8 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from sqlalchemy import text
-from authsvc.store.engine import Store, StoreUnavailable, sqlite_url
+from authsvc.store.engine import Store, StoreUnavailable
+from authsvc.store.sqlite import sqlite_url
 from authsvc.store.prepared import Prepared
 
 insert = Prepared(text("INSERT INTO notes VALUES (:body)"))

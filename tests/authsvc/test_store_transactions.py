@@ -23,7 +23,8 @@ from sqlalchemy.exc import IntegrityError
 
 from authsvc.store import credentials, enrolments, events, logins, migrate
 from authsvc.store.codes import insert_code, take_code, withdraw_codes
-from authsvc.store.engine import Store, StoreUnavailable, sqlite_url
+from authsvc.store.engine import Store, StoreUnavailable
+from authsvc.store.sqlite import sqlite_url
 from authsvc.store.tables import metadata
 
 ALICE, BOB = b"a" * 16, b"b" * 16
@@ -154,7 +155,8 @@ class TestTransactions:
             "import sys\n"
             "from pathlib import Path\n"
             "from authsvc.store import enrolments\n"
-            "from authsvc.store.engine import Store, sqlite_url\n"
+            "from authsvc.store.engine import Store\n"
+            "from authsvc.store.sqlite import sqlite_url\n"
             "store = Store(sqlite_url(Path(sys.argv[1])))\n"
             "for _ in range(50):\n"
             "    with store.write() as conn:\n"
@@ -174,7 +176,8 @@ class TestTransactions:
             "import os, signal, sys\n"
             "from pathlib import Path\n"
             "from authsvc.store import enrolments\n"
-            "from authsvc.store.engine import Store, sqlite_url\n"
+            "from authsvc.store.engine import Store\n"
+            "from authsvc.store.sqlite import sqlite_url\n"
             "with Store(sqlite_url(Path(sys.argv[1]))).write() as conn:\n"
             "    enrolments.update_enrolment(conn, b'a' * 16, last_index=99)\n"
             "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -207,7 +210,7 @@ class TestTransactions:
         with pytest.raises(StoreUnavailable), store.write():
             pass
 
-    @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://localhost/x"])
+    @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x"])
     def test_a_database_that_would_lose_its_rows_is_refused(self, url: str) -> None:
         with pytest.raises(ValueError, match="database"):
             Store(url)

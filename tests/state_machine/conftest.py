@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from state_machine_databases import copy_database, drop_databases, new_database, postgresql_is_reachable
 from state_machine_harness import ENCODER, FACE, PROFILE, SERVER_URL, Clock, Network, Phone, Server, copy_vault
 
 from authsvc.services import administration
@@ -42,10 +42,21 @@ def cached_rsa_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("device_sdk.registration.generate_split_key", _split_cached_key)
 
 
-@pytest.fixture(scope="session")
-def enrolled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+BACKENDS = ["sqlite", "postgresql"] if postgresql_is_reachable() else ["sqlite"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases_are_dropped() -> Iterator[None]:
+    """PostgreSQL databases do not go away with a temporary folder."""
+    yield
+    drop_databases()
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def enrolled_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """server.db, vault, vault.key and accounts.json after one enrolment and one confirmed registration."""
     folder = tmp_path_factory.mktemp("enrolled")
+    new_database(folder, request.param)
     clock = Clock()
     server = Server(folder, clock)
     code = administration.issue_code(server.ctx, label="Ada").code
@@ -71,7 +82,7 @@ def enrolled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(enrolled_folder: Path, tmp_path: Path) -> Path:
-    shutil.copy(enrolled_folder / "server.db", tmp_path / "server.db")
+    copy_database(enrolled_folder, tmp_path)
     return tmp_path
 
 

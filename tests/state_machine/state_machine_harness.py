@@ -23,6 +23,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from state_machine_databases import NAME, database_url
 
 from authsvc.api.problems import internal_error, response_to
 from authsvc.api.profiles import router
@@ -36,7 +37,7 @@ from authsvc.services.context import ServiceContext, SignedRequest
 from authsvc.services.frame import authenticated_enrolment
 from authsvc.store import migrate
 from authsvc.store.credentials import CredentialRow, list_credentials
-from authsvc.store.engine import Store, sqlite_url
+from authsvc.store.engine import Store
 from authsvc.store.enrolments import EnrolmentRow, load_enrolment
 from authsvc.store.events import list_events
 from authsvc.store.logins import LoginRow
@@ -137,10 +138,10 @@ class Server:
     def __init__(
         self, folder: Path, clock: Clock, use: Policy | None = None, make_store: Callable[[Any], Store] = Store
     ) -> None:
-        self.path = folder / "server.db"
+        self.path = folder / NAME
         is_new = not self.path.exists()
         self.clock, self.rng = clock, WatchedRng()
-        self.store = make_store(sqlite_url(self.path))
+        self.store = make_store(database_url(folder))
         if is_new:
             migrate.upgrade(self.store)
         self.ctx = ServiceContext(self.store, Sealer(_KEK), use or policy(), self.rng, clock)

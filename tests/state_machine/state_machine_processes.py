@@ -57,10 +57,16 @@ class Fuse:
 
 def _dying_store(fuse: Fuse) -> Callable[[Any], Store]:
     class DyingStore(Store):
+        def write(self) -> contextlib.AbstractContextManager[SqlConnection]:
+            return self._burning(super().write())
+
+        def write_enrolment(self) -> contextlib.AbstractContextManager[SqlConnection]:
+            return self._burning(super().write_enrolment())
+
         @contextlib.contextmanager
-        def write(self) -> Iterator[SqlConnection]:
+        def _burning(self, transaction: contextlib.AbstractContextManager[SqlConnection]) -> Iterator[SqlConnection]:
             fuse.point()  # nothing begun
-            with super().write() as connection:
+            with transaction as connection:
                 yield connection
                 fuse.point()  # all written, nothing committed
             fuse.point()  # committed, nobody told

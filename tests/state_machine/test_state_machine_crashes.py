@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from state_machine_databases import assert_sound, copy_database
 from state_machine_harness import LOGINS, Clock, Phone, Server, copy_vault, opened_message
 from state_machine_processes import RemoteServer, enrol, run_device
 from state_machine_thief import crafted_login
@@ -21,9 +20,7 @@ from device_sdk.errors import EnrolmentRefused, TransportError, VaultMissing
 
 def nothing_half_written(server: Server, enrolment_id: bytes, sent: list[SignedRequest]) -> None:
     """The file is sound; every row belongs to one message that was sent; no (index, nonce) pair occurs twice."""
-    with sqlite3.connect(server.path) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert connection.execute("PRAGMA foreign_key_check").fetchone() is None
+    assert_sound(server.path.parent)
     row, rows = server.enrolment(enrolment_id), server.logins(enrolment_id)
     assert row.last_index == max((login.ot_index for login in rows), default=0)
     assert row.template_attempts == sum(login.cost for login in rows)
@@ -55,7 +52,7 @@ class _Life:
     def __init__(self, source: Path, folder: Path, clock: Clock, die_at: int) -> None:
         self.folder, self.clock = folder, clock
         folder.mkdir()
-        shutil.copy(source / "server.db", folder / "server.db")
+        copy_database(source, folder)
         self.alive = Server(folder, clock)  # looks on, and takes over
         self.phone = Phone(copy_vault(source, folder / "phone"), self.alive)
         self.dying = RemoteServer(folder, clock, die_at)
@@ -167,7 +164,7 @@ def test_a_phone_killed_at_any_write_of_a_ceremony_signs_in_afterwards(
     def scenario(die_at: int) -> bool:
         folder = tmp_path / str(die_at)
         folder.mkdir()
-        shutil.copy(enrolled_folder / "server.db", folder / "server.db")
+        copy_database(enrolled_folder, folder)
         server = Server(folder, clock)
         killed, sent = run_device(server, copy_vault(enrolled_folder, folder / "phone"), die_at, task, "bob")
         phone = Phone(folder / "phone", server)
@@ -193,7 +190,7 @@ def test_a_phone_killed_at_any_write_of_its_recovery_recovers_with_the_same_code
     def scenario(die_at: int) -> bool:
         folder = tmp_path / str(die_at)
         folder.mkdir()
-        shutil.copy(enrolled_folder / "server.db", folder / "server.db")
+        copy_database(enrolled_folder, folder)
         server = Server(folder, clock)
         phone = Phone(copy_vault(enrolled_folder, folder / "phone"), server)
         phone.get()  # leaves a confirmation to be settled on the way

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from state_machine_databases import snapshot
 from state_machine_harness import (
     CONFIRMATIONS,
     LOGINS,
@@ -201,10 +202,10 @@ def test_d5_a_second_acknowledgement_does_not_promote_a_later_login(phone: Phone
 def test_d6_unknown_login_at_the_own_epoch_falls_back_to_the_old_shares(phone: Phone, server: Server) -> None:
     """A server restored to before the login never heard of it; both still hold the older shares, so go on."""
     server.close()  # folds the write-ahead log into the file
-    backup = server.path.read_bytes()
+    restore = snapshot(server.path.parent)
     phone.get()
     server.close()
-    server.path.write_bytes(backup)
+    restore()
 
     assert phone.state.next is not None
     phone.get()  # refused once with unknown_login, falls back, and succeeds in the same call
@@ -217,10 +218,10 @@ def test_d6_unknown_login_at_the_own_epoch_falls_back_to_the_old_shares(phone: P
 def test_d6_holds_for_message_3_alone(phone: Phone, server: Server) -> None:
     """The background confirmation meets the same restored server first, and must come to the same conclusion."""
     server.close()
-    backup = server.path.read_bytes()
+    restore = snapshot(server.path.parent)
     phone.get()
     server.close()
-    server.path.write_bytes(backup)
+    restore()
 
     assert phone.confirm()
 

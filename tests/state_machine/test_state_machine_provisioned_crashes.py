@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import pytest
+from state_machine_databases import copy_database
 from state_machine_dealer import Dealt, deal
 from state_machine_harness import PAIR, Clock, Phone, Server, copy_vault
 from state_machine_processes import run_device
@@ -23,7 +23,7 @@ class Scene:
 
     def __init__(self, source: Path, folder: Path, clock: Clock, *, imported: bool) -> None:
         folder.mkdir()
-        shutil.copy(source / "server.db", folder / "server.db")
+        copy_database(source, folder)
         self.server = Server(folder, clock)
         self.folder = copy_vault(source, folder / "phone")
         phone = Phone(self.folder, self.server)

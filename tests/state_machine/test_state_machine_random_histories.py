@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from state_machine_databases import copy_database
 from state_machine_harness import (
     CONFIRMATIONS,
     FACE,
@@ -76,7 +77,7 @@ class Histories(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="history-"))
-        shutil.copy(self.pattern / "server.db", self.root / "server.db")
+        copy_database(self.pattern, self.root)
         self.clock = Clock()
         self.workers = [Server(self.root, self.clock) for _ in range(2)]
         self.phone = Phone(copy_vault(self.pattern, self.root / "phone"), self.workers[0])

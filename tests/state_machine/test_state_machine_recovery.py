@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from state_machine_databases import snapshot
 from state_machine_harness import (
     CONFIRMATIONS,
     ENCODER,
@@ -188,10 +189,10 @@ def test_a_confirmation_that_arrived_before_the_quarantine_is_settled_too(phone:
 def test_a_login_that_a_restored_server_never_heard_of_is_dropped_during_recovery(phone: Phone, server: Server) -> None:
     """Row D6 on the way of a recovery: the older shares hold on both sides."""
     server.close()
-    backup = server.path.read_bytes()
+    restore = snapshot(server.path.parent)
     phone.get()
     server.close()
-    server.path.write_bytes(backup)
+    restore()
     accused(phone, server)
 
     phone.device.recover(server.lift(phone.id))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from state_machine_databases import impatient
 from state_machine_harness import (
     CONFIRMATIONS,
     LOGINS,
@@ -346,8 +347,7 @@ def test_l8_answers_after_the_commit_and_never_before(phone: Phone, folder: Path
     before = server.dump()
 
     with server.store.write():  # another process holds the write lock for longer than anybody waits
-        with worker.store.engine.connect() as pooled:
-            pooled.exec_driver_sql("PRAGMA busy_timeout=1")
+        impatient(worker.store)
         answers = [worker.serve(honest), worker.serve(wrong)]
     worker.close()
 

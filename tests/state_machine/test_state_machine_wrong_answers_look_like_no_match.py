@@ -5,12 +5,12 @@ Otherwise a server could bend single tables and read from the next request wheth
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from state_machine_databases import copy_database
 from state_machine_harness import (
     FACE,
     LOGINS,
@@ -52,7 +52,7 @@ def _observed(
     """Durable state as value and bytes, and the statement of the next message 1, of a copy of both sides."""
     folder = root / name
     folder.mkdir()
-    shutil.copy(start / "server.db", folder / "server.db")
+    copy_database(start, folder)
     server = Server(folder, Clock())
     phone = Phone(copy_vault(start / "phone", folder / "phone"), server)
     act(phone)

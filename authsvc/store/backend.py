@@ -1,0 +1,32 @@
+"""What differs between databases, as one value that `Store` works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One database. The `begin_…` texts are spoken to the driver, whose own transactions are switched off.
+
+    begin_read: a snapshot. begin_write: excludes every other write transaction, in all processes and on all hosts.
+    begin_enrolment: lets write transactions about other enrolments go on beside it.
+    """
+
+    engine: Engine
+    begin_read: str
+    begin_write: str
+    begin_enrolment: str
+    driver_error: type[Exception]
+    """What the driver raises when the database cannot serve, at BEGIN and COMMIT."""
+    writers_turn: Callable[[], AbstractContextManager[Any]]
+    """Held around a write transaction: how the threads of this process queue."""
+    in_transaction: Callable[[Any], bool]
+    """Whether a driver's connection is inside a transaction that a rollback did not end."""
+    is_lost: Callable[[Any], bool]
+    """Whether a driver's connection has lost its server, so that a new one may work."""

@@ -1,0 +1,66 @@
+"""PostgreSQL: any number of workers on any number of hosts over one database.
+
+Write transactions hold one advisory lock: shared where they are about one enrolment, whose row they lock first, and
+exclusive otherwise. So logins of different enrolments run side by side, those of one enrolment one after the other, and
+everything else alone, as on SQLite. READ COMMITTED is enough then: whatever a transaction reads and decides by, nobody
+can change until it ends.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
+
+from .backend import Backend
+
+_POOL_SIZE = 8
+_LOCK_TIMEOUT_S = 10
+_IDLE_TIMEOUT_S = 60
+_WRITERS = 0x7461_6E64_656D  # "tandem": the advisory lock of this program in its database
+
+
+def postgresql_backend(url: URL) -> Backend:
+    """url: postgresql://…, with the driver's own parameters such as sslmode."""
+    return Backend(
+        engine=_engine(url),
+        begin_read="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        begin_write=f"BEGIN; SELECT pg_advisory_xact_lock({_WRITERS})",
+        begin_enrolment=f"BEGIN; SELECT pg_advisory_xact_lock_shared({_WRITERS})",
+        driver_error=psycopg.Error,
+        writers_turn=nullcontext,
+        in_transaction=lambda driver: driver.info.transaction_status != TransactionStatus.IDLE,
+        is_lost=lambda driver: bool(driver.closed),
+    )
+
+
+def _engine(url: URL) -> Engine:
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=_POOL_SIZE,
+        max_overflow=-1,
+        pool_reset_on_return=None,
+        # A host that vanished must not be waited for as long as TCP would.
+        connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
+        # Parameters are key material; they must not reach an exception text.
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # The driver would otherwise begin transactions by itself, without the lock.
+        connection.autocommit = True
+        for setting in (
+            "synchronous_commit = on",  # a verdict that was answered is on disk
+            f"lock_timeout = '{_LOCK_TIMEOUT_S}s'",
+            # A worker that hangs inside a transaction must not keep its locks for ever.
+            f"idle_in_transaction_session_timeout = '{_IDLE_TIMEOUT_S}s'",
+            "timezone = 'UTC'",
+        ):
+            connection.execute(f"SET {setting}")
+
+    return engine
