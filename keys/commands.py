@@ -20,7 +20,7 @@ from keys import cli_options as options
 from keys.ceremony_key import fingerprint_of, write_ceremony_key
 from keys.ceremony_record import Attendance
 from keys.checking import DOES_NOT_PROVE, PROVES, CheckedFolder, check_folder
-from keys.comparison import RECIPIENTS_COMPARED, compare_recipients, compare_signer
+from keys.comparison import compare_recipients, compare_signer
 from keys.dealing_ceremony import DealingPlan, generate, import_sources
 from keys.dealing_processes import available_processes
 from keys.escrow_cli import app as escrow
@@ -35,7 +35,7 @@ from keys.terminal import new_passphrase, progress_bar, read_passphrase, read_te
 from keys.trial_signature import TrialFailed
 from mpc.errors import DecodeError
 from mpc.provisioning.ceremony import CeremonyError
-from mpc.provisioning.manifest import Manifest
+from mpc.provisioning.manifest import RECIPIENTS_COMPARED, Manifest
 from mpc.provisioning.recipient_key import MAX_KEY_FILE_BYTES, RecipientKey
 from mpc.provisioning.signed_document import to_base64url
 from mpc.provisioning.times import to_text

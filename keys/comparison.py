@@ -10,9 +10,6 @@ from keys.refusal import Refusal
 from keys.terminal import confirmed, is_attended, tell
 from mpc.threshold_rsa.share_package import Role
 
-RECIPIENTS_COMPARED = "recipients compared"
-"""The manifest's parameter that says how."""
-
 NOT_COMPARED = "not compared"
 _AT_THE_TERMINAL = "confirmed at the terminal"
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from keys.comparison import NOT_COMPARED, RECIPIENTS_COMPARED
-from mpc.provisioning.manifest import CeremonyKind, Manifest
+from keys.comparison import NOT_COMPARED
+from mpc.provisioning.manifest import RECIPIENTS_COMPARED, CeremonyKind, Manifest
 from mpc.provisioning.recipient import Recipient
 from mpc.provisioning.signed_document import to_base64url
 from mpc.provisioning.times import to_text

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 
 from mpc.errors import DecodeError
 from mpc.provisioning.ceremony import Ceremony, CeremonyError, ReadFile, check_ceremony
-from mpc.provisioning.manifest import MANIFEST_NAME, DealtKey, SignedManifest
+from mpc.provisioning.manifest import MANIFEST_NAME, RECIPIENTS_COMPARED, DealtKey, SignedManifest
 from mpc.provisioning.recipient_key import RecipientKey
 from mpc.provisioning.signed_document import normal_fingerprint
 from mpc.threshold_rsa.encodings import Algorithm
@@ -35,7 +35,6 @@ from .provisioning_refusals import ProvisioningRefused
 from .recipients import opening_key_for
 from .secrets_at_rest import seal_key_share
 
-RECIPIENTS_COMPARED = "recipients compared"
 """The parameter of a manifest that says how the dealer made sure whose recipients they are."""
 Progress = Callable[[int, int], None]
 """Called with (halves done, halves in all)."""

@@ -46,6 +46,8 @@ from mpc.threshold_rsa.share_package import (
 MANIFEST_FORMAT = "tandem ceremony manifest v1"
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
+RECIPIENTS_COMPARED = "recipients compared"
+"""The parameter that tells how the recipients' fingerprints were compared before the keys were dealt."""
 MAX_MANIFEST_BYTES = 48 * 1024 * 1024
 MAX_KEYS = 20_000
 _MAX_PEOPLE = 100

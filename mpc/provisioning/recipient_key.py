@@ -13,7 +13,6 @@ from mpc.primitives.hpke import HpkePrivateKey, HpkeSuite
 from mpc.primitives.rng import Rng
 from mpc.primitives.secrecy import NeverPickled
 from mpc.provisioning.passphrase_lock import MAX_LOCKED_BYTES, PassphraseLock
-from mpc.provisioning.passphrase_lock import MIN_PASSPHRASE_CHARACTERS as MIN_PASSPHRASE_CHARACTERS
 from mpc.provisioning.recipient import MAX_RECIPIENT_BYTES, Recipient
 
 MAX_KEY_FILE_BYTES = MAX_LOCKED_BYTES

@@ -508,7 +508,7 @@ class TestCommandLine:
             ("TANDEM_PORT", "x"),
             ("TANDEM_PROFILES", '{"sim-512": {"code_bits": 512, "threshold": 400}}'),
             ("TANDEM_POLICY_FILE", "/nowhere"),
-            ("TANDEM_DATABASE_URL", "postgresql://user:" + MARKER + "@db/x"),
+            ("TANDEM_DATABASE_URL", "mysql://user:" + MARKER + "@db/x"),
         ],
     )
     def test_bad_settings_name_the_setting_and_not_the_secret(
@@ -520,4 +520,13 @@ class TestCommandLine:
         assert result.exit_code == 1, result.output
         setting = name.removeprefix("TANDEM_").split("__")[-1].lower()
         assert setting in result.output.lower()
+        assert MARKER not in result.output and "Traceback" not in result.output
+
+    def test_a_database_that_is_not_there_does_not_show_its_password(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TANDEM_DATA_DIR", str(tmp_path))
+        monkeypatch.setenv("TANDEM_DATABASE_URL", f"postgresql://user:{MARKER}@127.0.0.1:1/x")
+        result = CliRunner().invoke(command_line, ["code", "--label", "x"])
+        assert result.exit_code == 1 and "database" in result.output
         assert MARKER not in result.output and "Traceback" not in result.output

@@ -91,7 +91,7 @@ def test_what_is_set_about_provisioning_reaches_the_policy(monkeypatch: pytest.M
         ('server_id = ""\n', "server_id"),
         ('kek = "AAAA"\nkek_file = "kek"\n', "kek or kek_file"),
         ('admin_token = "short"\n', "admin_token"),
-        ('database_url = "postgresql://user:hunter2@db/x"\n', "database_url"),
+        ('database_url = "mysql://user:hunter2@db/x"\n', "database_url"),
         ('tls_cert_file = "cert.pem"\n', "tls_key_file"),
         ("surprise = 1\n", "surprise"),
         ("not toml", "TANDEM_POLICY_FILE"),

@@ -23,6 +23,7 @@ from mpc.provisioning.signed_document import to_base64url
 from mpc.threshold_rsa.public_key import PublicKey
 from mpc.threshold_rsa.share_package import (
     MAX_SEALED_SHARE_BYTES,
+    MAX_TIME_S,
     PackageProblem,
     Role,
     SharePackage,
@@ -144,7 +145,7 @@ _rp_ids = st.from_regex(r"[a-z0-9.-]{1,253}", fullmatch=True)
     suite=st.sampled_from(list(HpkeSuite)),
     epoch=st.integers(0, 2**63 - 1),
     rp_id=_rp_ids,
-    not_after=st.none() | st.integers(0, 2**40),
+    not_after=st.none() | st.integers(0, MAX_TIME_S),
     ceremony=st.binary(min_size=16, max_size=16),
 )
 @settings(max_examples=60, deadline=None)
