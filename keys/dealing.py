@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from keys.source_key import SourceKey
-from keys.trial_signature import try_halves
+from keys.trial_signature import check_halves, try_halves
 from mpc.parameters import PUBLIC_EXPONENT
 from mpc.primitives.rng import Rng
 from mpc.provisioning.recipient import Recipient
@@ -45,16 +45,22 @@ def generate_source(bits: int) -> SourceKey:
     return SourceKey(numbers.public_numbers.n, numbers.public_numbers.e, numbers.d, numbers.p, numbers.q)
 
 
-def deal(rng: Rng, source: SourceKey, terms: DealingTerms, device: Recipient) -> SealedKey:
-    """Split, try and seal one key. Raises TrialFailed; ValueError if a recipient's public key is not usable.
+def deal(
+    rng: Rng, source: SourceKey, terms: DealingTerms, device: Recipient, *, test_signature: bool = False
+) -> SealedKey:
+    """Split, check and seal one key. Raises TrialFailed; ValueError if a recipient's public key is not usable.
+
+    test_signature: have the halves sign too, as device and server will.
 
     Lets go of the source before it seals; the caller must hold no other reference to it. Python cannot overwrite its
     numbers: see docs/known-weaknesses.md.
     """
     key = source.public
     device_share, server_share = split(rng, key, source.private_exponent)
-    try_halves(rng, source, device_share, server_share)
+    check_halves(source, device_share, server_share)
     del source
+    if test_signature:
+        try_halves(device_share, server_share)
     return SealedKey(
         key,
         _seal(terms, Role.SERVER, server_share, terms.server),

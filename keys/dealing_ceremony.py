@@ -63,7 +63,7 @@ def _deal_sources(
 ) -> Generator[tuple[int, SealedKey], None, None]:
     for index, device in enumerate(devices):
         # Taken from the list and given no name: `deal` then holds the only reference, and drops it before it seals.
-        yield index, deal(SystemRng(), sources.pop(0), terms, device)
+        yield index, deal(SystemRng(), sources.pop(0), terms, device, test_signature=True)
 
 
 def _terms(plan: DealingPlan) -> DealingTerms:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from dealers_room import PASSPHRASE, RP_ID, Holder, Room, files_of, manifest_of,
 from keys.ceremony_key import read_ceremony_key
 from keys.dealing import generate_source
 from keys.dealing_processes import available_processes
-from keys.trial_signature import TrialFailed, _inverse_of_q, _partial_signature, try_halves
+from keys.trial_signature import TrialFailed, check_halves, try_halves
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.manifest import CeremonyKind, DealtKey, share_path
@@ -232,31 +234,43 @@ def test_an_expectation_with_a_name_holds_for_the_file_of_that_name_alone(tmp_pa
     assert "alice.json" in (room.out / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_trial_is_the_signature_that_the_halves_make(tmp_path: Path) -> None:
-    """The dealer's short cut through p and q must compute the very partial signatures of the protocol."""
+def test_halves_that_pass_the_check_sign_and_those_of_a_faulty_machine_do_neither() -> None:
+    """The arithmetic stands for a signature of every message, so it must say what a signature says."""
     source = generate_source(2048)
-    halves = split(SystemRng(), source.public, source.private_exponent)
-    encoded = encode_message(Algorithm.RS256, b"any message", None, 2048)
-    inverse = _inverse_of_q(SystemRng(), source)
+    device, server = split(SystemRng(), source.public, source.private_exponent)
+    another_d = math.lcm(source.p - 1, source.q - 1)  # added to d, it makes the same signatures
+    longer = KeyShare(source.public, server.value + another_d)
 
-    for half in halves:
-        assert _partial_signature(source, inverse, encoded, half.value) == partial_signature(half, encoded)
-    assert inverse == pow(source.q, -1, source.p)
-    try_halves(SystemRng(), source, *halves)
+    for other in (server, longer):
+        check_halves(source, device, other)
+        try_halves(device, other)
 
 
 @pytest.mark.parametrize("wrong", ["device", "server"])
-def test_halves_that_do_not_fit_fail_the_trial(wrong: str) -> None:
-    """A fault of the machine must show before anything is handed out."""
+@pytest.mark.parametrize("change", [1, -1, 1 << 1024, 65537])
+def test_halves_that_do_not_fit_are_not_handed_out(wrong: str, change: int) -> None:
+    """A fault of the machine must show before anything is sealed."""
     source = generate_source(2048)
     device, server = split(SystemRng(), source.public, source.private_exponent)
     if wrong == "device":
-        device = KeyShare(source.public, device.value ^ 1)
+        device = KeyShare(source.public, device.value + change)
     else:
-        server = KeyShare(source.public, server.value ^ 1)
+        server = KeyShare(source.public, server.value + change)
 
     with pytest.raises(TrialFailed):
-        try_halves(SystemRng(), source, device, server)
+        check_halves(source, device, server)
+    with pytest.raises(TrialFailed):
+        try_halves(device, server)
+
+
+def test_a_check_with_other_primes_than_the_modulus_has_is_none() -> None:
+    source, other = generate_source(2048), generate_source(2048)
+    halves = split(SystemRng(), source.public, source.private_exponent)
+    square = replace(source, q=source.p)
+
+    for odd in (replace(other, modulus=source.modulus), square):
+        with pytest.raises(TrialFailed):
+            check_halves(odd, *halves)
 
 
 def test_a_usage_error_is_told_from_a_refusal(tmp_path: Path) -> None:
