@@ -47,3 +47,21 @@ def test_a_short_run_gives_table_picture_and_figures(tmp_path: Path) -> None:
     assert document["machine"]
     assert "server CPU" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_dealing_is_measured_against_bare_key_generation(tmp_path: Path) -> None:
+    figures = tmp_path / "out.json"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.provisioning", "--count=8", "--rounds=2", f"--json={figures}"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(figures.read_text())
+    assert (document["keys"], document["bits"]) == (8, 2048)
+    assert all(document[name] > 0 for name in ("bare_rate", "dealt_rate", "ratio", "ratio_with_verify"))
+    assert "tandem-keys verify" in done.stdout
