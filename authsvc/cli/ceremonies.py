@@ -72,9 +72,11 @@ def provisioned(
     if as_json:
         OUT.print(json.dumps({"provisioned": [_document(row, now) for row in rows]}, indent=2), markup=False)
         return
-    table = Table(Column("key id", no_wrap=True), "relying party", Column("enrolment", no_wrap=True), "status")
-    table.add_column("expires")
-    table.add_column("ceremony", no_wrap=True)
+    # Folded in a narrow terminal, where leaving ids whole would push the other columns out of sight.
+    table = Table(Column("key id", overflow="fold"), "relying party", Column("enrolment", overflow="fold"))
+    for heading in ("status", "expires"):
+        table.add_column(heading, min_width=11)
+    table.add_column("ceremony", overflow="fold")
     for item in (_document(row, now) for row in rows):
         table.add_row(
             item["key_id"],
