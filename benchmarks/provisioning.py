@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from keys.dealing_processes import available_processes
+from keys.dealing.processes import available_processes
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.recipient import Recipient, new_recipient
 from mpc.threshold_rsa.share_package import Role

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keys.ceremony_key import read_ceremony_key
-from keys.ceremony_record import Attendance
-from keys.comparison import Comparison, Expectation
+from keys.ceremony.ceremony_key import read_ceremony_key
+from keys.ceremony.comparison import Comparison, Expectation
+from keys.ceremony.record import Attendance
 from keys.terminal import read_text_passphrase
 from mpc.errors import DecodeError
 from mpc.provisioning.manifest import MAX_KEYS

@@ -17,22 +17,28 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from keys import cli_options as options
-from keys.ceremony_key import fingerprint_of, write_ceremony_key
-from keys.ceremony_record import Attendance
-from keys.checking import DOES_NOT_PROVE, PROVES, CheckedFolder, check_folder
-from keys.comparison import compare_recipients, compare_signer
-from keys.dealing_ceremony import DealingPlan, generate, import_sources
-from keys.dealing_processes import available_processes
-from keys.escrow_cli import app as escrow
-from keys.input_files import CeremonyFolder, read_input
-from keys.inspection import MAX_INSPECTED_BYTES, look_at
-from keys.output_folder import refuse_existing
-from keys.recipients import RecipientFile, read_devices, read_recipient, refuse_mixed_servers
+from keys.ceremony.ceremony_key import fingerprint_of, write_ceremony_key
+from keys.ceremony.checking import DOES_NOT_PROVE, PROVES, CheckedFolder, check_folder
+from keys.ceremony.comparison import compare_recipients, compare_signer
+from keys.ceremony.input_files import CeremonyFolder, read_input
+from keys.ceremony.inspection import MAX_INSPECTED_BYTES, look_at
+from keys.ceremony.output_folder import refuse_existing
+from keys.ceremony.recipients import RecipientFile, read_devices, read_recipient, refuse_mixed_servers
+from keys.ceremony.record import Attendance
+from keys.ceremony.rewrapping import (
+    REPLACED_SIGNER,
+    REPLACED_SIGNER_COMPARED,
+    RewrapPlan,
+    refuse_unfit_successor,
+    rewrap,
+)
+from keys.dealing.new_ceremony import DealingPlan, generate, import_sources
+from keys.dealing.processes import available_processes
+from keys.dealing.trial_signature import TrialFailed
+from keys.escrow.cli import app as escrow
 from keys.refusal import Refusal, printable
-from keys.rewrapping import REPLACED_SIGNER, REPLACED_SIGNER_COMPARED, RewrapPlan, refuse_unfit_successor, rewrap
-from keys.source_files import load_sources, match_devices
+from keys.sources.source_files import load_sources, match_devices
 from keys.terminal import new_passphrase, progress_bar, read_passphrase, read_text_passphrase, tell
-from keys.trial_signature import TrialFailed
 from mpc.errors import DecodeError
 from mpc.provisioning.ceremony import CeremonyError
 from mpc.provisioning.manifest import RECIPIENTS_COMPARED, Manifest

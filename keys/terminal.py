@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from keys.input_files import read_input
+from keys.ceremony.input_files import read_input
 from keys.refusal import Refusal, printable
 
 _MAX_PASSPHRASE_BYTES = 1024

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keys.source_key import SourceKey
+from keys.sources.source_key import SourceKey
 from mpc.primitives.hpke import HpkePrivateKey, HpkeSuite
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.manifest import (

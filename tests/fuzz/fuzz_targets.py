@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import (
 from fuzz_mutations import Style
 from fuzz_room import Room
 
-from keys.inspection import look_at
+from keys.ceremony.inspection import look_at
 from keys.refusal import Refusal
-from keys.source_key import SourceKeyError, load_source_key
-from keys.weak_keys import WeakKey, refuse_weak
+from keys.sources.source_key import SourceKeyError, load_source_key
+from keys.sources.weak_keys import WeakKey, refuse_weak
 from mpc.errors import DecodeError
 from mpc.primitives import codec
 from mpc.primitives.hashing import framed

@@ -9,7 +9,7 @@ from math import isqrt
 import gmpy2
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from keys.source_key import SourceKey
+from keys.sources.source_key import SourceKey
 
 E = 65537
 _random = gmpy2.random_state(20260)

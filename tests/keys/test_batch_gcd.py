@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.batch_gcd import shared_factors
+from keys.sources.batch_gcd import shared_factors
 
 
 @given(st.lists(st.integers(2, 2000), max_size=25))

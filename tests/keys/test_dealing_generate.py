@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 from dealers_room import PASSPHRASE, RP_ID, Holder, Room, files_of, manifest_of, refused, remains_of, run, succeeds
 
-from keys.ceremony_key import read_ceremony_key
-from keys.dealing import generate_source
-from keys.dealing_processes import available_processes
-from keys.trial_signature import TrialFailed, check_halves, try_halves
+from keys.ceremony.ceremony_key import read_ceremony_key
+from keys.dealing.one_key import generate_source
+from keys.dealing.processes import available_processes
+from keys.dealing.trial_signature import TrialFailed, check_halves, try_halves
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.manifest import CeremonyKind, DealtKey, share_path

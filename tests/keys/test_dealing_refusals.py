@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from dealers_room import PASSPHRASE, Room, files_of, holder, refused, remains_of, run, succeeds
 
-from keys.output_folder import OutputFolder
+from keys.ceremony.output_folder import OutputFolder
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.passphrase_lock import PassphraseLock
 from mpc.threshold_rsa.share_package import Role
@@ -175,7 +175,7 @@ def test_a_half_made_folder_of_another_user_is_refused(room: Room, monkeypatch: 
     if os.geteuid() == 0:
         os.chown(part, 65534, 65534)
     else:
-        monkeypatch.setattr("keys.output_folder.os.geteuid", lambda: os.getuid() + 1)
+        monkeypatch.setattr("keys.ceremony.output_folder.os.geteuid", lambda: os.getuid() + 1)
 
     assert refused("generate", *options(room))[0] == "out_foreign"
 

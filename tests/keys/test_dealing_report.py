@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dealers_room import Room, holder, manifest_of, succeeds
 
-from keys.report import render_report
+from keys.ceremony.report import render_report
 from mpc.provisioning.manifest import CeremonyKind, SignedManifest
 from mpc.provisioning.signed_document import to_base64url
 from mpc.threshold_rsa.share_package import Role

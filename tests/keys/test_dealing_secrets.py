@@ -36,9 +36,9 @@ from dealers_room import (
     succeeds,
 )
 
-from keys.ceremony_key import read_ceremony_key
-from keys.dealing import generate_source
-from keys.source_key import SourceKey
+from keys.ceremony.ceremony_key import read_ceremony_key
+from keys.dealing.one_key import generate_source
+from keys.sources.source_key import SourceKey
 from mpc.threshold_rsa.share_package import Role, seal_share
 
 
@@ -284,7 +284,7 @@ def test_no_whole_key_is_left_when_its_halves_are_sealed(
         pem = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         sources.append(tmp_path / f"{device.file.stem}.pem")
         sources[-1].write_bytes(pem)
-    monkeypatch.setattr("keys.dealing.seal_share", count_and_seal)
+    monkeypatch.setattr("keys.dealing.one_key.seal_share", count_and_seal)
     gc.collect()
     of_other_tests = whole_keys()
 

@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dealers_room import PASSPHRASE, Room, files_of, manifest_of, refused, run, succeeds
 
-from keys.checking import check_folder
-from keys.input_files import CeremonyFolder
+from keys.ceremony.checking import check_folder
+from keys.ceremony.input_files import CeremonyFolder
 from keys.refusal import Refusal
 from mpc.provisioning.manifest import DealtKey, Manifest, SignedManifest
 from mpc.provisioning.signed_document import to_base64url

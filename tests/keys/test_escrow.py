@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from shamir_mnemonic import combine_mnemonics
 from shamir_mnemonic.wordlist import WORDLIST
 
-from keys.escrow import EscrowRecord, WordList, custodians_of, known_word, recover_key, split_key
-from keys.escrow_sheets import read_sheet, sheet, sheet_name, word_table
+from keys.escrow.sheets import read_sheet, sheet, sheet_name, word_table
+from keys.escrow.word_lists import EscrowRecord, WordList, custodians_of, known_word, recover_key, split_key
 from keys.refusal import Refusal
 
 NAMES = ("Ann", "Bob", "Chloé", "Dai", "Eve")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 NAMES = ("Ann", "Bob", "Chloé")
-_CODE = "from keys.escrow_cli import app; app()"
+_CODE = "from keys.escrow.cli import app; app()"
 _KILLED_DEALER = Path(__file__).with_name("killed_dealer.py")
 _WORDS = re.compile(r"----- words -----(.*?)----- end of words -----", re.DOTALL)
 

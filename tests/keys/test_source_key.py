@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from keys import source_key
-from keys.source_key import MAX_SOURCE_BYTES, SourceKey, SourceKeyError, load_source_key
-from keys.weak_keys import WeakKey, refuse_weak
+from keys.sources import source_key
+from keys.sources.source_key import MAX_SOURCE_BYTES, SourceKey, SourceKeyError, load_source_key
+from keys.sources.weak_keys import WeakKey, refuse_weak
 
 PASSPHRASE = b"correct horse battery staple"
 _LIBRARY_KEY = rsa.generate_private_key(65537, 2048)

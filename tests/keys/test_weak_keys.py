@@ -9,8 +9,8 @@ import pytest
 import source_samples as samples
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from keys.source_key import SourceKey
-from keys.weak_keys import REASONS, WeakKey, _roca_subgroups, has_roca_fingerprint, refuse_weak
+from keys.sources.source_key import SourceKey
+from keys.sources.weak_keys import REASONS, WeakKey, _roca_subgroups, has_roca_fingerprint, refuse_weak
 from mpc.parameters import MAX_EXPONENT
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keys.input_files import read_input
+from keys.ceremony.input_files import read_input
 from keys.refusal import Refusal
 from mpc.errors import DecodeError
 from mpc.primitives.rng import SystemRng

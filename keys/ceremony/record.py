@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keys.ceremony_key import fingerprint_of
-from keys.input_files import CeremonyFolder
-from keys.output_folder import OutputFolder
-from keys.report import render_report
+from keys.ceremony.ceremony_key import fingerprint_of
+from keys.ceremony.input_files import CeremonyFolder
+from keys.ceremony.output_folder import OutputFolder
+from keys.ceremony.report import render_report
 from mpc.provisioning.ceremony import CeremonyError, check_ceremony
 from mpc.provisioning.manifest import (
     MANIFEST_NAME,

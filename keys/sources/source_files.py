@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keys.batch_gcd import shared_factors
-from keys.input_files import read_input
-from keys.recipients import RecipientFile
+from keys.ceremony.input_files import read_input
+from keys.ceremony.recipients import RecipientFile
 from keys.refusal import Refusal
-from keys.source_key import SourceKey, SourceKeyError, load_source_key
-from keys.weak_keys import WeakKey, refuse_weak
+from keys.sources.batch_gcd import shared_factors
+from keys.sources.source_key import SourceKey, SourceKeyError, load_source_key
+from keys.sources.weak_keys import WeakKey, refuse_weak
 from mpc.provisioning.recipient import Recipient
 
 AskPassphrase = Callable[[str], bytes]

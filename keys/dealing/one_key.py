@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from keys.source_key import SourceKey
-from keys.trial_signature import check_halves, try_halves
+from keys.dealing.trial_signature import check_halves, try_halves
+from keys.sources.source_key import SourceKey
 from mpc.parameters import PUBLIC_EXPONENT
 from mpc.primitives.rng import Rng
 from mpc.provisioning.recipient import Recipient

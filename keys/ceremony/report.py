@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from keys.comparison import NOT_COMPARED
+from keys.ceremony.comparison import NOT_COMPARED
 from mpc.provisioning.manifest import RECIPIENTS_COMPARED, CeremonyKind, Manifest
 from mpc.provisioning.recipient import Recipient
 from mpc.provisioning.signed_document import to_base64url

@@ -16,7 +16,10 @@ from typing import Annotated
 
 import typer
 
-from keys.escrow import (
+from keys.ceremony.input_files import read_input
+from keys.ceremony.output_folder import OutputFolder
+from keys.escrow.sheets import MAX_SHEET_BYTES, read_sheet, sheet, sheet_name
+from keys.escrow.word_lists import (
     ESCROWED_KEY_BYTES,
     MAX_CUSTODIANS,
     MAX_RECORD_BYTES,
@@ -29,9 +32,6 @@ from keys.escrow import (
     recover_key,
     split_key,
 )
-from keys.escrow_sheets import MAX_SHEET_BYTES, read_sheet, sheet, sheet_name
-from keys.input_files import read_input
-from keys.output_folder import OutputFolder
 from keys.refusal import Refusal, printable
 from keys.terminal import tell
 

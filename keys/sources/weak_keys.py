@@ -15,7 +15,7 @@ from math import isqrt
 
 import gmpy2
 
-from keys.source_key import SourceKey
+from keys.sources.source_key import SourceKey
 from mpc.parameters import MAX_EXPONENT, MAX_MODULUS_BITS, MIN_MODULUS_BITS, PUBLIC_EXPONENT
 
 _PRIME_ROUNDS = 40
@@ -64,7 +64,7 @@ def refuse_weak(source: SourceKey, *, allow_exponent: bool = False) -> None:
     """Raise WeakKey for the first reason found; return for a key without one.
 
     allow_exponent: take any odd public exponent from 3 to 2^31 − 1. Keys that share a prime with another one are found
-    by `keys.batch_gcd`.
+    by `keys.sources.batch_gcd`.
     """
     _check_public_part(source.modulus, source.exponent, allow_exponent=allow_exponent)
     _check_primes(source)

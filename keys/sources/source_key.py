@@ -6,8 +6,8 @@
 | PKCS#8 (RFC 5958) | PEM "PRIVATE KEY" and "ENCRYPTED PRIVATE KEY"; DER of both |
 | PKCS#12 (RFC 7292) | DER, under a passphrase or without |
 
-Nothing is judged here: a weak key is loaded too, so that `keys.weak_keys` can say why it is refused. The one exception
-is PKCS#12, where the library insists on numbers that fit each other.
+Nothing is judged here: a weak key is loaded too, so that `keys.sources.weak_keys` can say why it is refused. The one
+exception is PKCS#12, where the library insists on numbers that fit each other.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 
-from keys.dealing import DealingTerms, SealedKey, deal, generate_source
+from keys.dealing.one_key import DealingTerms, SealedKey, deal, generate_source
 from keys.refusal import Refusal
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.recipient import Recipient

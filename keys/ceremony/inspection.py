@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keys.ceremony_key import CEREMONY_KEY_MAGIC
+from keys.ceremony.ceremony_key import CEREMONY_KEY_MAGIC
 from keys.refusal import Refusal, printable
 from mpc.errors import DecodeError
 from mpc.provisioning.manifest import MANIFEST_FORMAT, MAX_MANIFEST_BYTES, SignedManifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from keys.escrow import WORDS_IN_LIST, EscrowRecord, WordList
+from keys.escrow.word_lists import WORDS_IN_LIST, EscrowRecord, WordList
 from keys.refusal import Refusal
 from mpc.provisioning.signed_document import fingerprint
 from mpc.provisioning.times import to_text

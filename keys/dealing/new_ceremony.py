@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from keys.batch_gcd import shared_factors
-from keys.ceremony_record import Attendance, CeremonyRecord, Origin
-from keys.dealing import DealingTerms, SealedKey, deal
-from keys.dealing_processes import deal_new_keys
-from keys.output_folder import OutputFolder
+from keys.ceremony.output_folder import OutputFolder
+from keys.ceremony.record import Attendance, CeremonyRecord, Origin
+from keys.dealing.one_key import DealingTerms, SealedKey, deal
+from keys.dealing.processes import deal_new_keys
 from keys.refusal import Refusal
-from keys.source_key import SourceKey
+from keys.sources.batch_gcd import shared_factors
+from keys.sources.source_key import SourceKey
 from mpc.primitives.rng import SystemRng
 from mpc.provisioning.manifest import CeremonyKind, DealtKey, Manifest
 from mpc.provisioning.recipient import Recipient

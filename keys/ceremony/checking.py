@@ -7,9 +7,9 @@ import hmac
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from keys.batch_gcd import shared_factors
-from keys.input_files import CeremonyFolder
+from keys.ceremony.input_files import CeremonyFolder
 from keys.refusal import Refusal
+from keys.sources.batch_gcd import shared_factors
 from mpc.provisioning.ceremony import Ceremony, check_ceremony
 from mpc.provisioning.manifest import MANIFEST_NAME
 from mpc.threshold_rsa.share_package import Role

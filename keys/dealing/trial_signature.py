@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from keys.source_key import SourceKey
+from keys.sources.source_key import SourceKey
 from mpc.errors import ProtocolAbort
 from mpc.threshold_rsa.encodings import Algorithm, encode_message
 from mpc.threshold_rsa.shares import KeyShare

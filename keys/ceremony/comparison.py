@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from keys.recipients import RecipientFile
+from keys.ceremony.recipients import RecipientFile
 from keys.refusal import Refusal
 from keys.terminal import confirmed, is_attended, tell
 from mpc.threshold_rsa.share_package import Role

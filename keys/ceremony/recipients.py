@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keys.input_files import read_input
+from keys.ceremony.input_files import read_input
 from keys.refusal import Refusal, printable
 from mpc.errors import DecodeError
 from mpc.provisioning.recipient import MAX_RECIPIENT_BYTES, Recipient

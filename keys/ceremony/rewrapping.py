@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from keys.ceremony_record import Attendance, CeremonyRecord, Origin
-from keys.checking import CheckedFolder
-from keys.output_folder import OutputFolder
+from keys.ceremony.checking import CheckedFolder
+from keys.ceremony.output_folder import OutputFolder
+from keys.ceremony.record import Attendance, CeremonyRecord, Origin
 from keys.refusal import Refusal
 from mpc.provisioning.manifest import CeremonyKind, DealtKey, Manifest, share_path
 from mpc.provisioning.recipient import Recipient

@@ -1,0 +1,1 @@
+"""Making or taking a key, splitting it, and sealing both halves."""

@@ -1,0 +1,1 @@
+"""Word lists for custodians of the server's key-encryption key."""

@@ -1,0 +1,1 @@
+"""Keys that exist: loading them, and refusing the weak ones."""
