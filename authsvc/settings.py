@@ -176,7 +176,7 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             try:
                 backend = make_url(self.database_url).get_backend_name()
-            except ArgumentError:
+            except (ArgumentError, ValueError):
                 raise ValueError("database_url: not a database URL") from None
             if backend not in ("sqlite", "postgresql"):
                 raise ValueError("database_url: must begin with sqlite:// or postgresql://")
@@ -272,7 +272,9 @@ class Settings(BaseSettings):
         for name in ("kek", "admin_token"):
             values[name] = "(hidden)" if values[name] is not None else None
         # A URL may carry a password.
-        values["database_url"] = self.database().render_as_string(hide_password=True)
+        url = self.database()
+        shown = {name: "***" if "pass" in name else value for name, value in url.query.items()}
+        values["database_url"] = url.set(query=shown).render_as_string(hide_password=True)
         return values
 
 

@@ -15,6 +15,9 @@ from ..policy import DAY_S, Limits
 from ..store.enrolments import EnrolmentRow
 from ..store.logins import nth_latest_attempt_time, unconfirmed_count_since
 
+MAX_SKEW_S = 60.0
+"""How far the clocks of two hosts may be apart."""
+
 
 def check_delay(limits: Limits, enrolment: EnrolmentRow, now: float) -> None:
     """Whether unconfirmed attempts in a row stand against one more attempt now; part of row L1.
@@ -25,9 +28,10 @@ def check_delay(limits: Limits, enrolment: EnrolmentRow, now: float) -> None:
         raise Refused("not_active")
     delay = limits.delay_s(enrolment.consecutive_failures)
     last = enrolment.last_attempt_at
-    # A last attempt that lies ahead means that the clock was set back: one attempt goes undelayed and is dated anew,
-    # where waiting for the clock to catch up could lock a user out for as long as it was wrong.
-    if delay and last is not None and last <= now < last + delay:
+    # A last attempt that lies well ahead means that the clock was set back: one attempt goes undelayed and is dated
+    # anew, where waiting for the clock to catch up could lock a user out for as long as it was wrong. A little ahead,
+    # it was made on another host.
+    if delay and last is not None and last - MAX_SKEW_S <= now < last + delay:
         raise Refused("throttled", retry_after_s=math.ceil(last + delay - now))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +29,9 @@ class Backend:
     """Held around a write transaction: how the threads of this process queue."""
     in_transaction: Callable[[Any], bool]
     """Whether a driver's connection is inside a transaction that a rollback did not end."""
+    is_aborted: Callable[[Any], bool]
+    """Whether a statement failed in the transaction of a driver's connection, so that COMMIT would roll back."""
     is_lost: Callable[[Any], bool]
     """Whether a driver's connection has lost its server, so that a new one may work."""
+    without_values: Callable[[DBAPIError], DBAPIError]
+    """An error without the values of the row it is about: they may be key material."""

@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from sqlalchemy import (
     Connection,
+    Double,
     Integer,
     bindparam,
     delete,
@@ -186,7 +187,7 @@ _WAITING_FOR = (
         credentials.c.enrolment_id == bindparam("enrolment_id"),
         credentials.c.rp_id == bindparam("rp_id"),
         credentials.c.status.in_(WAITING),
-        or_(credentials.c.not_after.is_(None), credentials.c.not_after >= bindparam("now")),
+        or_(credentials.c.not_after.is_(None), credentials.c.not_after >= bindparam("now", type_=Double)),
     )
     .limit(1)
 )

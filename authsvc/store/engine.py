@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .backend import Backend
@@ -90,6 +90,8 @@ class Store:
         try:
             try:
                 yield connection
+                if self._backend.is_aborted(driver):
+                    raise RuntimeError("a statement failed and the transaction went on: nothing of it would be kept")
                 # SQLAlchemy knows of statements that went through it, the driver of all.
                 connection.commit()
                 driver.commit()
@@ -113,7 +115,7 @@ class Store:
         """
         kept: Connection | None = self._of_thread.__dict__.pop("connection", None)
         connection = kept if kept is not None else self._connected()
-        while True:
+        for last_try in (False, True):
             # Spoken to the driver itself: SQLAlchemy leaves BEGIN to the driver, whose own would come late and without
             # the lock, and a listener for its "begin" event would make every statement of the engine dearer.
             driver = connection.connection.driver_connection
@@ -123,18 +125,27 @@ class Store:
                 return connection
             except self._backend.driver_error as error:
                 lost = self._backend.is_lost(driver)
+                try:
+                    if not lost:
+                        driver.rollback()
+                except self._backend.driver_error:
+                    lost = True
                 if lost:
                     connection.invalidate()
-                else:
-                    driver.rollback()
                 connection.close()
-                if not lost or kept is None:
+                if not lost or last_try:
                     raise StoreUnavailable("the database is locked by others, or cannot be used") from error
-            # The server was restarted since this thread's last transaction; nothing has been done yet in this one.
-            kept, connection = None, self._connected()
+            # The server was restarted since. Nothing has been done yet in this transaction, so it can begin again; the
+            # other connections in the pool are as old as this one.
+            self.engine.dispose()
+            connection = self._connected()
+        raise AssertionError("the second try ends above")
 
     def _connected(self) -> Connection:
-        connection = self.engine.connect()
+        try:
+            connection = self.engine.connect()
+        except ProgrammingError:  # of the URL: a parameter that the driver does not know
+            raise StoreUnavailable("database_url has a parameter that the database's driver refuses") from None
         self._kept.add(connection)
         return connection
 
@@ -142,7 +153,7 @@ class Store:
     def _typed_errors(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
             raise StoreUnavailable("the database did not take the transaction") from error
         except self._backend.driver_error as error:  # from COMMIT itself: a full disk, say
             raise StoreUnavailable("the database could not write the transaction") from error
@@ -151,4 +162,4 @@ class Store:
             # own and is a bug.
             if type(error) is DatabaseError:
                 raise StoreUnavailable("the database cannot be used") from error
-            raise
+            raise self._backend.without_values(error) from None

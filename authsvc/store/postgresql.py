@@ -15,12 +15,14 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
 from .backend import Backend
 
 _POOL_SIZE = 8
 _LOCK_TIMEOUT_S = 10
-_IDLE_TIMEOUT_S = 60
+_IDLE_TIMEOUT_S = 5  # below the lock timeout: whoever waits behind a worker that hangs still gets his turn
+_VANISHED_TIMEOUT_MS = 25_000
 _WRITERS = 0x7461_6E64_656D  # "tandem": the advisory lock of this program in its database
 
 
@@ -29,13 +31,26 @@ def postgresql_backend(url: URL) -> Backend:
     return Backend(
         engine=_engine(url),
         begin_read="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        begin_write=f"BEGIN; SELECT pg_advisory_xact_lock({_WRITERS})",
-        begin_enrolment=f"BEGIN; SELECT pg_advisory_xact_lock_shared({_WRITERS})",
+        # The level is named, since a database or role may have another default; under REPEATABLE READ the snapshot
+        # would be older than the lock.
+        begin_write=f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({_WRITERS})",
+        begin_enrolment=(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock_shared({_WRITERS})"
+        ),
         driver_error=psycopg.Error,
         writers_turn=nullcontext,
+        is_aborted=lambda driver: driver.info.transaction_status == TransactionStatus.INERROR,
         in_transaction=lambda driver: driver.info.transaction_status != TransactionStatus.IDLE,
         is_lost=lambda driver: bool(driver.closed),
+        without_values=_without_values,
     )
+
+
+def _without_values(error: DBAPIError) -> DBAPIError:
+    """The same error by its code and constraint alone: the server's own text quotes the failing row."""
+    diagnosis = getattr(error.orig, "diag", None)
+    told = " ".join(filter(None, (getattr(diagnosis, "sqlstate", None), getattr(diagnosis, "constraint_name", None))))
+    return type(error)(error.statement, None, psycopg.Error(told or "unknown"), hide_parameters=True)
 
 
 def _engine(url: URL) -> Engine:
@@ -45,7 +60,13 @@ def _engine(url: URL) -> Engine:
         max_overflow=-1,
         pool_reset_on_return=None,
         # A host that vanished must not be waited for as long as TCP would.
-        connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
+        connect_args={
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": _VANISHED_TIMEOUT_MS,  # keepalives rest while something sent is not acknowledged
+        },
         # Parameters are key material; they must not reach an exception text.
         hide_parameters=True,
     )

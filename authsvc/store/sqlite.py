@@ -39,7 +39,9 @@ def sqlite_backend(url: URL) -> Backend:
         driver_error=sqlite3.DatabaseError,
         writers_turn=lambda: one_writer,
         in_transaction=lambda driver: bool(driver.in_transaction),
+        is_aborted=lambda driver: False,
         is_lost=lambda driver: False,
+        without_values=lambda error: error,
     )
 
 

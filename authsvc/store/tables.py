@@ -117,7 +117,8 @@ codes = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True),
+    # SQLite numbers rows by itself only where the type is exactly INTEGER, which has 64 bits there.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("at", Double, nullable=False),
     Column("enrolment_id", LargeBinary(16), index=True),
     Column("name", Text, nullable=False),

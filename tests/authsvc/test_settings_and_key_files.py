@@ -221,3 +221,21 @@ def test_the_wait_doubles_up_to_the_cap() -> None:
     waits = [limits.delay_s(count) for count in (0, 4, 5, 6, 7, 11, 12, 13, 50, 10**9)]
 
     assert waits == [0, 0, 30, 60, 120, 1920, 3600, 3600, 3600, 3600]
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://user:hunter2@db/x", "postgresql://user@db/x?password=hunter2&sslpassword=hunter2"]
+)
+def test_a_shown_database_url_has_no_password(url: str) -> None:
+    """`authsvc config` is what operators paste into tickets."""
+    shown = load_settings(database_url=url).as_table()["database_url"]
+
+    assert "hunter2" not in shown and shown.startswith("postgresql://user")
+
+
+def test_a_database_url_that_cannot_be_read_is_not_repeated() -> None:
+    """Its password is the likeliest part to hold the character that is in the way."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(database_url="postgresql://u:p@s:ecret@h/db")
+
+    assert "database_url" in str(caught.value) and "ecret" not in str(caught.value)

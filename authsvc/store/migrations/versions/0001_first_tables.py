@@ -92,7 +92,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
         sa.Column("at", sa.Double, nullable=False),
         sa.Column("enrolment_id", sa.LargeBinary(16)),
         sa.Column("name", sa.Text, nullable=False),
