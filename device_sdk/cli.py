@@ -17,7 +17,6 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from device_sdk.authenticator import base64url
 from device_sdk.command_files import (
     VaultKeyChoice,
     passphrase_from,
@@ -29,6 +28,7 @@ from device_sdk.command_files import (
 from device_sdk.device import Device
 from device_sdk.errors import Advice, TandemError
 from device_sdk.expiry import Expiring
+from mpc.primitives import base64url
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.times import to_text
 

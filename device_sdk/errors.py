@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
-from device_sdk.authenticator import base64url
+from mpc.primitives import base64url
 
 
 class Advice(StrEnum):

@@ -40,10 +40,10 @@ from keys.refusal import Refusal, printable
 from keys.sources.source_files import load_sources, match_devices
 from keys.terminal import new_passphrase, progress_bar, read_passphrase, read_text_passphrase, tell
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.provisioning.ceremony import CeremonyError
 from mpc.provisioning.manifest import RECIPIENTS_COMPARED, Manifest
 from mpc.provisioning.recipient_key import MAX_KEY_FILE_BYTES, RecipientKey
-from mpc.provisioning.signed_document import to_base64url
 from mpc.provisioning.times import to_text
 from mpc.threshold_rsa.share_package import Role
 
@@ -291,7 +291,7 @@ def _summary(manifest: Manifest, fingerprint: str) -> dict[str, Any]:
         "rp_id": manifest.rp_id,
         "not_after": None if manifest.not_after is None else to_text(manifest.not_after),
         "recipients": len(manifest.recipients),
-        "keys": [to_base64url(dealt.key.key_id) for dealt in manifest.keys],
+        "keys": [base64url.encode(dealt.key.key_id) for dealt in manifest.keys],
     }
 
 

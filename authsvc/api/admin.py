@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from mpc.primitives import base64url
+
 from ..errors import Refused
 from ..services import administration
 from ..services.context import ServiceContext
@@ -119,7 +121,7 @@ def enrolment_document(row: EnrolmentRow) -> dict[str, Any]:
 def credential_document(row: CredentialRow) -> dict[str, Any]:
     """What an operator sees of a credential."""
     return {
-        "id": base64.urlsafe_b64encode(row.id).decode("ascii").rstrip("="),
+        "id": base64url.encode(row.id),
         "rp_id": row.rp_id,
         "algorithm": row.algorithm,
         "modulus_bits": 8 * len(row.modulus),

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from mpc.primitives import base64url
 from mpc.provisioning.ceremony import ReadFile
-from mpc.provisioning.signed_document import to_base64url
 
 from ..services import key_revocation, share_import
 from ..services.context import ServiceContext
@@ -125,7 +125,7 @@ def _report(done: share_import.Imported, as_json: bool) -> None:
         document["recipients_compared"] = done.recipients_compared
         document["server_recipients"] = list(done.server_recipients)
         for name in ("new", "known", "rebound", "revoked", "displaced"):
-            document[name] = [to_base64url(key_id) for key_id in getattr(done, name)]
+            document[name] = [base64url.encode(key_id) for key_id in getattr(done, name)]
         OUT.print(json.dumps(document, indent=2), markup=False)
         return
     OUT.print(f"ceremony {done.ceremony_id.hex()}, revision {done.revision}", markup=False)
@@ -169,7 +169,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 def _document(row: CredentialRow, now: float) -> dict[str, Any]:
     return {
-        "key_id": to_base64url(row.id),
+        "key_id": base64url.encode(row.id),
         "rp_id": row.rp_id,
         "enrolment_id": row.enrolment_id.hex(),
         "status": row.status,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from mpc.provisioning.signed_document import to_base64url
+from mpc.primitives import base64url
 
 from ..store.credentials import (
     WAITING,
@@ -98,13 +98,13 @@ def _make_way(ctx: ServiceContext, conn: Connection, row: CredentialRow) -> bool
     if existing.ceremony_id is not None:
         raise ProvisioningRefused(
             "other_credential",
-            f"key {to_base64url(row.id)} is here already and does not come from this ceremony (enrolment"
+            f"key {base64url.encode(row.id)} is here already and does not come from this ceremony (enrolment"
             f" {existing.enrolment_id.hex()}); a key is dealt once, so find out which of the two is real",
         )
     if existing.status == "active" and existing.modulus == row.modulus:
         raise ProvisioningRefused(
             "other_credential",
-            f"key {to_base64url(row.id)} is in use already as a passkey of enrolment {existing.enrolment_id.hex()},"
+            f"key {base64url.encode(row.id)} is in use already as a passkey of enrolment {existing.enrolment_id.hex()},"
             " which brought it itself; find out how that device came by it, and revoke that passkey before you import"
             " again",
         )
@@ -121,13 +121,13 @@ def _require_enrolment(conn: Connection, row: CredentialRow) -> None:
     if enrolment is None:
         raise ProvisioningRefused(
             "unknown_enrolment",
-            f"key {to_base64url(row.id)} was dealt to the device with enrolment {row.enrolment_id.hex()}, which is not"
-            " enrolled here; nothing was stored",
+            f"key {base64url.encode(row.id)} was dealt to the device with enrolment {row.enrolment_id.hex()}, which is"
+            " not enrolled here; nothing was stored",
         )
     if enrolment.status in ("enrolling", "revoked"):
         raise ProvisioningRefused(
             "enrolment_not_usable",
-            f"key {to_base64url(row.id)} was dealt to enrolment {row.enrolment_id.hex()}, which is"
+            f"key {base64url.encode(row.id)} was dealt to enrolment {row.enrolment_id.hex()}, which is"
             f" {'revoked' if enrolment.status == 'revoked' else 'not finished'}; nothing was stored",
         )
 
@@ -137,7 +137,7 @@ def _require_same_terms(existing: CredentialRow, row: CredentialRow) -> None:
     if same != (row.modulus, row.exponent, row.rp_id, row.not_after):
         raise ProvisioningRefused(
             "changed_key",
-            f"key {to_base64url(row.id)} was imported with another relying party or expiry; these never change",
+            f"key {base64url.encode(row.id)} was imported with another relying party or expiry; these never change",
         )
 
 
@@ -151,7 +151,7 @@ def _require_same_half(ctx: ServiceContext, existing: CredentialRow, row: Creden
     ours, dealt = open_key_share(ctx.sealer, existing), open_key_share(ctx.sealer, row)
     if not hmac.compare_digest(ours.to_bytes(), dealt.to_bytes()):
         raise ProvisioningRefused(
-            "changed_key", f"the half of key {to_base64url(row.id)} is not the one that was imported before"
+            "changed_key", f"the half of key {base64url.encode(row.id)} is not the one that was imported before"
         )
 
 
@@ -160,8 +160,8 @@ def _rebind(ctx: ServiceContext, conn: Connection, existing: CredentialRow, row:
     if existing.status not in WAITING:
         raise ProvisioningRefused(
             "key_in_use",
-            f"key {to_base64url(row.id)} is in use by enrolment {existing.enrolment_id.hex()} and cannot go to another;"
-            " revoke it and deal a new one",
+            f"key {base64url.encode(row.id)} is in use by enrolment {existing.enrolment_id.hex()} and cannot go to"
+            " another; revoke it and deal a new one",
         )
     _require_enrolment(conn, row)
     assert row.sealed_share is not None

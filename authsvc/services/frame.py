@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from mpc.primitives import base64url
+
 from ..errors import Refused
 from ..store.enrolments import EnrolmentRow, load_enrolment
 from .context import ServiceContext, SignedRequest
@@ -61,7 +63,7 @@ def require_same_enrolment(enrolment: EnrolmentRow, named: bytes) -> None:
 
 def key_id_of(raw: bytes) -> str:
     """How an id stands in a signature's keyid: base64url without padding."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return base64url.encode(raw)
 
 
 def _enrolment_id(key_id: str) -> bytes | None:

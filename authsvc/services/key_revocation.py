@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.primitives.codec import Fields
-from mpc.provisioning.signed_document import base64url_field, to_base64url
+from mpc.provisioning.signed_document import base64url_field
 from mpc.threshold_rsa.share_package import KEY_ID_BYTES
 
 from ..store.ceremonies import load_ceremony, mark_ceremony_revoked
@@ -84,7 +85,7 @@ def revoke_keys(ctx: ServiceContext, keys: Sequence[NamedKey], *, ignore_unknown
             else:
                 raise ProvisioningRefused(
                     "unknown_key",
-                    f"{named.where}: {to_base64url(named.key_id)} is no provisioned key of this server; nothing was"
+                    f"{named.where}: {base64url.encode(named.key_id)} is no provisioned key of this server; nothing was"
                     " revoked (--ignore-unknown passes over such ids)",
                 )
         revoked, before = _revoke(ctx, conn, found)

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from device_sdk.authenticator import base64url
 from device_sdk.authenticator.origin import Origin
+from mpc.primitives import base64url
 
 _NEEDS_ESCAPE = re.compile(r'["\\\x00-\x1f]')
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from device_sdk.authenticator import base64url
 from device_sdk.errors import InvalidOptions, NotAllowed, NotSupported
 from mpc.login.authenticator_data import ALGORITHMS
+from mpc.primitives import base64url
 
 MAX_OPTIONS_BYTES = 65_536
 MIN_TIMEOUT_MS = 15_000

@@ -7,8 +7,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from device_sdk.authenticator import base64url
 from device_sdk.authenticator.client_data import ClientData
+from mpc.primitives import base64url
 
 
 def registration_response(

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from http_message_signatures import HTTPMessageSigner
 from http_message_signatures.algorithms import ECDSA_P256_SHA256
 
+from mpc.primitives import base64url
+
 LABEL = "tandem"
 TAG = "tandem-v1"
 COVERED_COMPONENTS = ("@method", "@authority", "@path", "content-type", "content-digest")
@@ -78,9 +80,9 @@ def signing_key_id(*, enrolment_id: bytes | None = None, public_point: bytes | N
     of which the SHA-256 is taken. Give exactly one. Raises `ValueError` otherwise or for another length.
     """
     if enrolment_id is not None and public_point is None and len(enrolment_id) == 16:
-        return base64.urlsafe_b64encode(enrolment_id).decode()[:22]
+        return base64url.encode(enrolment_id)
     if public_point is not None and enrolment_id is None and len(public_point) == PUBLIC_POINT_BYTES:
-        return base64.urlsafe_b64encode(hashlib.sha256(public_point).digest()).decode()[:22]
+        return base64url.encode(hashlib.sha256(public_point).digest())[:22]
     raise ValueError("give either a 16-byte enrolment id or a 65-byte public point")
 
 
@@ -97,7 +99,7 @@ def signed_headers(
         request,
         key_id=key_id,
         created=datetime.datetime.fromtimestamp(now_s, tz=datetime.UTC),
-        nonce=base64.urlsafe_b64encode(secrets.token_bytes(NONCE_BYTES)).decode().rstrip("="),
+        nonce=base64url.encode(secrets.token_bytes(NONCE_BYTES)),
         label=LABEL,
         tag=TAG,
         covered_component_ids=COVERED_COMPONENTS,

@@ -7,9 +7,10 @@ from typing import Any
 from keys.ceremony.ceremony_key import CEREMONY_KEY_MAGIC
 from keys.refusal import Refusal, printable
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.provisioning.manifest import MANIFEST_FORMAT, MAX_MANIFEST_BYTES, SignedManifest
 from mpc.provisioning.recipient import RECIPIENT_FORMAT, Recipient
-from mpc.provisioning.signed_document import fingerprint, to_base64url
+from mpc.provisioning.signed_document import fingerprint
 from mpc.provisioning.times import to_text
 from mpc.threshold_rsa.share_package import SharePackageError, read_share_header
 
@@ -46,7 +47,7 @@ def _share(data: bytes) -> dict[str, Any]:
     return {
         "file": "sealed share; nothing here is authenticated until its holder opens it",
         "role": header.role.value,
-        "key_id": to_base64url(header.key_id),
+        "key_id": base64url.encode(header.key_id),
         "rp_id": printable(header.rp_id),
         "not_after": _time(header.not_after),
         "ceremony_id": header.ceremony_id.hex(),
@@ -101,7 +102,7 @@ def _manifest(data: bytes) -> dict[str, Any]:
         "not_after": _time(manifest.not_after),
         "recipients": [fingerprint(recipient_id) for recipient_id in manifest.recipients[:_SHOWN_KEYS]],
         "recipient_count": len(manifest.recipients),
-        "keys": [to_base64url(dealt.key.key_id) for dealt in manifest.keys[:_SHOWN_KEYS]],
+        "keys": [base64url.encode(dealt.key.key_id) for dealt in manifest.keys[:_SHOWN_KEYS]],
         "key_count": len(manifest.keys),
         "files": len(manifest.files),
     }

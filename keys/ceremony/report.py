@@ -12,9 +12,9 @@ from typing import TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from keys.ceremony.comparison import NOT_COMPARED
+from mpc.primitives import base64url
 from mpc.provisioning.manifest import RECIPIENTS_COMPARED, CeremonyKind, Manifest
 from mpc.provisioning.recipient import Recipient
-from mpc.provisioning.signed_document import to_base64url
 from mpc.provisioning.times import to_text
 from mpc.threshold_rsa.share_package import Role
 
@@ -66,7 +66,9 @@ def render_report(
         servers=of(Role.SERVER),
         devices=_ends(devices, _DEVICES_IN_FULL, _DEVICES_AT_EACH_END),
         device_count=len(devices),
-        key_ids=_ends([to_base64url(dealt.key.key_id) for dealt in manifest.keys], _KEYS_IN_FULL, _KEYS_AT_EACH_END),
+        key_ids=_ends(
+            [base64url.encode(dealt.key.key_id) for dealt in manifest.keys], _KEYS_IN_FULL, _KEYS_AT_EACH_END
+        ),
         key_count=len(manifest.keys),
         sizes=", ".join(str(bits) for bits in sorted({dealt.key.bits for dealt in manifest.keys})),
     )

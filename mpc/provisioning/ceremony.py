@@ -88,11 +88,12 @@ def check_ceremony(
         raise _inconsistent(MANIFEST_NAME, "lists other files than its keys and recipients have")
     if listing is not None and (unlisted := sorted(set(listing) - named - {MANIFEST_NAME})):
         raise CeremonyError(unlisted[0], "unlisted", "is not part of this ceremony; find out who put it there")
-    _matching(read, manifest, REPORT_NAME)
+    _matching(read(REPORT_NAME), manifest, REPORT_NAME)
     for done, (path, (dealt, recipient)) in enumerate(expected.items()):
         progress(done, len(expected))
-        if recipient.role in roles or read(path) is not None:
-            _check_share(_matching(read, manifest, path), path, manifest, dealt, recipient)
+        data = read(path)
+        if recipient.role in roles or data is not None:
+            _check_share(_matching(data, manifest, path), path, manifest, dealt, recipient)
     progress(len(expected), len(expected))
     return Ceremony(signed, recipients)
 
@@ -112,7 +113,7 @@ def _read_recipients(read: ReadFile, manifest: Manifest) -> dict[bytes, Recipien
     for recipient_id in manifest.recipients:
         path = f"recipients/{fingerprint(recipient_id)}.json"
         try:
-            recipient = Recipient.decode(_matching(read, manifest, path))
+            recipient = Recipient.decode(_matching(read(path), manifest, path))
         except DecodeError as error:
             raise CeremonyError(path, "inconsistent", str(error)) from None
         if recipient.id != recipient_id:
@@ -136,9 +137,8 @@ def _check_share(data: bytes, path: str, manifest: Manifest, dealt: DealtKey, re
         raise _inconsistent(path, "is another share than the manifest says")
 
 
-def _matching(read: ReadFile, manifest: Manifest, path: str) -> bytes:
+def _matching(data: bytes | None, manifest: Manifest, path: str) -> bytes:
     """The file's content, once its hash is the one in the manifest."""
-    data = read(path)
     if data is None:
         raise CeremonyError(path, "missing", "is missing; copy the whole folder again")
     if manifest.files.get(path) != hashlib.sha256(data).digest():

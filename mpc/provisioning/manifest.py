@@ -24,13 +24,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mpc.errors import DecodeError
 from mpc.parameters import MAX_EXPONENT, MAX_MODULUS_BITS
+from mpc.primitives import base64url
 from mpc.primitives.codec import Fields
 from mpc.provisioning.recipient import MAX_NAME_BYTES, Recipient, name_field
 from mpc.provisioning.signed_document import (
     base64url_field,
     key_fingerprint,
     sign_document,
-    to_base64url,
     verify_document,
 )
 from mpc.provisioning.times import time_field, to_text
@@ -111,14 +111,14 @@ class Manifest:
             "tool": dict(self.tool),
             "parameters": dict(self.parameters),
             "rp_id": self.rp_id,
-            "recipients": [to_base64url(recipient) for recipient in self.recipients],
+            "recipients": [base64url.encode(recipient) for recipient in self.recipients],
             "keys": [
                 {
-                    "key_id": to_base64url(dealt.key.key_id),
-                    "n": to_base64url(dealt.key.modulus_bytes),
+                    "key_id": base64url.encode(dealt.key.key_id),
+                    "n": base64url.encode(dealt.key.modulus_bytes),
                     "e": dealt.key.exponent,
-                    "server": to_base64url(dealt.server),
-                    "device": to_base64url(dealt.device),
+                    "server": base64url.encode(dealt.server),
+                    "device": base64url.encode(dealt.device),
                 }
                 for dealt in self.keys
             ],
@@ -160,14 +160,14 @@ class SignedManifest:
 
 def server_share_path(key_id: bytes) -> str:
     """Where the server's half lies in the folder of a ceremony."""
-    return f"server/{to_base64url(key_id)}.share"
+    return f"server/{base64url.encode(key_id)}.share"
 
 
 def device_share_path(recipient: Recipient, key_id: bytes) -> str:
     """Where the half for this device lies."""
     if recipient.enrolment_id is None:
         raise ValueError("the recipient is not a device")
-    return f"device/{recipient.enrolment_id.hex()}/{to_base64url(key_id)}.share"
+    return f"device/{recipient.enrolment_id.hex()}/{base64url.encode(key_id)}.share"
 
 
 def share_path(recipient: Recipient, key_id: bytes) -> str:

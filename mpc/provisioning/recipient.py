@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.primitives.hpke import HpkePrivateKey, HpkePublicKey, HpkeSuite
 from mpc.provisioning.signed_document import (
     base64url_field,
     fingerprint,
     sign_document,
-    to_base64url,
     verify_document,
 )
 from mpc.provisioning.times import time_field, to_text
@@ -88,7 +88,7 @@ def new_recipient(
         "name": name,
         "server_id": server_id,
         "suite": suite.value,
-        "public_key": to_base64url(key.public_key.raw),
+        "public_key": base64url.encode(key.public_key.raw),
         "created_at": to_text(now),
     }
     if enrolment_id is not None:

@@ -8,7 +8,6 @@ Who the signer is, the document cannot say: compare the fingerprint of its key, 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from mpc.errors import Blame, DecodeError, ProtocolAbort
+from mpc.primitives import base64url
 from mpc.primitives.codec import Fields
 from mpc.primitives.group import checked_point
 from mpc.primitives.hashing import framed
@@ -46,8 +46,8 @@ def sign_document(values: Mapping[str, Any], key: Ed25519PrivateKey) -> bytes:
 
     Values may be text, integers up to 2^53, booleans, null, lists and maps of these.
     """
-    document = {**values, "signing_key": to_base64url(key.public_key().public_bytes_raw())}
-    document["signature"] = to_base64url(key.sign(_signed_bytes(document)))
+    document = {**values, "signing_key": base64url.encode(key.public_key().public_bytes_raw())}
+    document["signature"] = base64url.encode(key.sign(_signed_bytes(document)))
     return json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
@@ -101,20 +101,13 @@ def normal_fingerprint(text: str) -> str:
     return fingerprint(base64.b32decode(letters))
 
 
-def to_base64url(data: bytes) -> str:
-    """Without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
 def base64url_field(fields: Fields, name: str, *, length: int | None = None, at_most: int = 2**16) -> bytes:
     """A byte string written in base64url without padding, in its one encoding. Raises DecodeError."""
-    text = ""
     try:
-        text = fields.text(name, at_most=at_most * 2)
-        value = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):  # JSON can also name half of a surrogate pair, which has no encoding
+        value = base64url.decode(fields.text(name, at_most=at_most * 2))
+    except ValueError:  # JSON can also name half of a surrogate pair, which has no encoding
         value = b""
-    if not text or to_base64url(value) != text or (length is not None and len(value) != length) or len(value) > at_most:
+    if not value or (length is not None and len(value) != length) or len(value) > at_most:
         raise DecodeError(name, "must be base64url without padding" + (f", {length} bytes" if length else ""))
     return value
 

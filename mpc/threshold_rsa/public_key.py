@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from dataclasses import dataclass
 
 from mpc.parameters import MAX_EXPONENT, MAX_MODULUS_BITS, MIN_MODULUS_BITS, PUBLIC_EXPONENT
+from mpc.primitives import base64url
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,5 @@ class PublicKey:
         """The JWK thumbprint with SHA-256 (RFC 7638): 32 bytes that name the key everywhere."""
         exponent = self.exponent.to_bytes((self.exponent.bit_length() + 7) // 8, "big")
         # RFC 7638 section 3.2: the required members in lexical order, no white space.
-        members = f'{{"e":"{_base64url(exponent)}","kty":"RSA","n":"{_base64url(self.modulus_bytes)}"}}'
+        members = f'{{"e":"{base64url.encode(exponent)}","kty":"RSA","n":"{base64url.encode(self.modulus_bytes)}"}}'
         return hashlib.sha256(members.encode("ascii")).digest()
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")

@@ -34,7 +34,7 @@ from device_sdk.vault.state import Credential
 from mpc.login.device_side import Match
 from mpc.login.enrolment_messages import Accepted, AddCredential, RevokeCredential
 from mpc.login.provisioned_messages import AdoptKey, PairShares, pairing_proof
-from mpc.provisioning.signed_document import to_base64url
+from mpc.primitives import base64url
 from mpc.threshold_rsa.encodings import Algorithm
 from mpc.threshold_rsa.shares import KeyShare
 
@@ -493,7 +493,7 @@ class TestEnding:
         detail = administration.enrolment_detail(server.context, holder.id)
         told_of = [credential_document(row) for row in detail.credentials]
         assert [(item["id"], item["status"], item["not_after"], item["ceremony_id"]) for item in told_of] == [
-            (to_base64url(folder.key_ids[0]), "provisioned", later, folder.manifest.ceremony_id.hex())
+            (base64url.encode(folder.key_ids[0]), "provisioned", later, folder.manifest.ceremony_id.hex())
         ]
 
     def test_recovery_tells_the_counter_of_a_dealt_key_too(self, server: ThreadServer, holder: Attacker) -> None:

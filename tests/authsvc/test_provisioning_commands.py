@@ -23,9 +23,9 @@ from authsvc.services import recipients
 from authsvc.services.context import ServiceContext
 from authsvc.settings import load_settings
 from authsvc.store.credentials import CredentialRow, insert_credential
+from mpc.primitives import base64url
 from mpc.provisioning.recipient import Recipient
 from mpc.provisioning.recipient_key import RecipientKey
-from mpc.provisioning.signed_document import to_base64url
 
 ALICE = b"a" * 16
 PASSPHRASE = "a passphrase for tests"
@@ -190,7 +190,7 @@ class TestImporting:
             "recipients_compared": "by telephone",
             "server_recipients": [recipients.current(ctx).recipient.fingerprint],  # type: ignore[union-attr]
             "new": [],
-            "known": [to_base64url(key_id) for key_id in folder.key_ids],
+            "known": [base64url.encode(key_id) for key_id in folder.key_ids],
             "rebound": [],
             "revoked": [],
             "displaced": [],
@@ -284,7 +284,7 @@ class TestInventoryAndRevocation:
     def test_what_is_listed_and_revoked(self, run: Run, tmp_path: Path, ctx: ServiceContext) -> None:
         folder = dealt(run, 4, not_after=int(time.time()) + 3600)
         run("import-shares", folder.write(tmp_path / "ceremony"), "--ceremony-key", folder.fingerprint)
-        ids = [to_base64url(key_id) for key_id in folder.key_ids]
+        ids = [base64url.encode(key_id) for key_id in folder.key_ids]
 
         listed = json.loads(run("provisioned", "--json").stdout)["provisioned"]
         table = run("provisioned", "--ceremony", folder.manifest.ceremony_id.hex()).stdout

@@ -12,7 +12,7 @@ from authsvc.services.key_revocation import NamedKey, read_key_list
 from authsvc.services.provisioning_refusals import ProvisioningRefused
 from authsvc.store.ceremonies import load_ceremony
 from authsvc.store.credentials import CredentialRow, insert_credential
-from mpc.provisioning.signed_document import to_base64url
+from mpc.primitives import base64url
 
 ALICE = b"a" * 16
 OWN = b"o" * 32
@@ -125,14 +125,13 @@ def test_an_unknown_ceremony(provisioning: ServiceContext, two: tuple[Dealt, Dea
 
 
 def test_a_list_as_people_write_it() -> None:
-    text = (
-        f"# lost on the train\n\n  {to_base64url(b'1' * 32)}\t\r\n#{to_base64url(b'3' * 32)}\n{to_base64url(b'2' * 32)}"
-    )
+    one, two, three = (base64url.encode(digit * 32) for digit in (b"1", b"2", b"3"))
+    text = f"# lost on the train\n\n  {one}\t\r\n#{three}\n{two}"
     assert read_key_list(text.encode()) == [NamedKey(b"1" * 32, "line 3"), NamedKey(b"2" * 32, "line 5")]
     assert read_key_list(b"") == read_key_list(b"# nothing\n") == []
 
 
-GOOD = to_base64url(b"1" * 32)
+GOOD = base64url.encode(b"1" * 32)
 
 
 @pytest.mark.parametrize(

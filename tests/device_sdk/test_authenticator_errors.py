@@ -8,7 +8,6 @@ import re
 import pytest
 
 from device_sdk import errors
-from device_sdk.authenticator import base64url
 from device_sdk.errors import (
     Advice,
     InvalidOptions,
@@ -20,6 +19,7 @@ from device_sdk.errors import (
     TandemError,
     WebAuthnError,
 )
+from mpc.primitives import base64url
 from mpc.threshold_rsa.share_package import PackageProblem
 
 FAULTS = [

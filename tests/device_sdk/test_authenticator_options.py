@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_sdk.authenticator import base64url
 from device_sdk.authenticator.options import (
     DEFAULT_TIMEOUT_MS,
     MAX_OPTIONS_BYTES,
@@ -22,6 +21,7 @@ from device_sdk.authenticator.options import (
     parse_request_options,
 )
 from device_sdk.errors import InvalidOptions, NotAllowed, NotSupported, WebAuthnError
+from mpc.primitives import base64url
 
 CHALLENGE = bytes(range(32))
 CREDENTIAL_ID = bytes(range(100, 132))

@@ -30,7 +30,6 @@ from webauthn.helpers.cose import COSEAlgorithmIdentifier
 from webauthn.helpers.exceptions import InvalidAuthenticationResponse, InvalidRegistrationResponse
 from webauthn.helpers.structs import AttestationConveyancePreference
 
-from device_sdk.authenticator import base64url
 from device_sdk.authenticator.attestation import none_attestation, packed_self_attestation
 from device_sdk.authenticator.client_data import Ceremony, build_client_data
 from device_sdk.authenticator.options import (
@@ -41,6 +40,7 @@ from device_sdk.authenticator.options import (
 from device_sdk.authenticator.origin import Origin, parse_origin, relying_party_id
 from device_sdk.authenticator.responses import authentication_response, registration_response
 from mpc.login.authenticator_data import AAGUID, PS256, RS256, assertion_data, cose_rsa_key, registration_data
+from mpc.primitives import base64url
 
 ORIGIN = "https://login.example.org"
 RP_ID = "example.org"

@@ -23,7 +23,7 @@ from relying_parties import RelyingParty  # noqa: E402
 from state_machine_dealer import Dealt, deal  # noqa: E402
 
 from device_sdk import Device, KeyFile, Passphrase, VaultKey  # noqa: E402
-from device_sdk.authenticator.base64url import encode  # noqa: E402
+from mpc.primitives.base64url import encode  # noqa: E402
 from mpc.provisioning.recipient import Recipient  # noqa: E402
 from mpc.provisioning.recipient_key import RecipientKey  # noqa: E402
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from dealers_room import Room, holder, manifest_of, succeeds
 
 from keys.ceremony.report import render_report
+from mpc.primitives import base64url
 from mpc.provisioning.manifest import CeremonyKind, SignedManifest
-from mpc.provisioning.signed_document import to_base64url
 from mpc.threshold_rsa.share_package import Role
 
 
@@ -62,7 +62,7 @@ def test_the_report_names_everything_that_people_compare(tmp_path: Path) -> None
     expected = [manifest.rp_id, manifest.ceremony_id.hex(), "2031-02-03 04:05:06 UTC", "4 RSA keys of 2048 bits"]
     expected += [who.recipient.fingerprint for who in (room.server, *room.devices)]
     expected += [who.recipient.name for who in (room.server, *room.devices)]
-    expected += [to_base64url(dealt.key.key_id) for dealt in manifest.keys]
+    expected += [base64url.encode(dealt.key.key_id) for dealt in manifest.keys]
     expected += ["Operator: Grace Hopper", "Operator: Ada Lovelace", "Witness: Alan Turing", "not compared"]
     expected += ["What the manifest proves", "What it cannot prove", "tandem-keys " + manifest.tool["tandem-keys"]]
     assert [text for text in expected if text not in page.text] == []
@@ -100,7 +100,7 @@ def test_a_long_list_shows_its_ends_and_its_length(tmp_path: Path) -> None:
 
     text = Page((room.out / "report.html").read_text(encoding="utf-8")).text
 
-    ids = [to_base64url(dealt.key.key_id) for dealt in manifest_of(room.out).keys]
+    ids = [base64url.encode(dealt.key.key_id) for dealt in manifest_of(room.out).keys]
     assert [id_ for id_ in ids if id_ in text] == ids[:6] + ids[-6:]
     assert "18 more; the full list is in manifest.json" in text
     shown = [device for device in room.devices if device.recipient.fingerprint in text]
@@ -115,7 +115,7 @@ def test_up_to_24_keys_are_all_named(tmp_path: Path) -> None:
 
     text = Page((room.out / "report.html").read_text(encoding="utf-8")).text
 
-    assert all(to_base64url(dealt.key.key_id) in text for dealt in manifest_of(room.out).keys)
+    assert all(base64url.encode(dealt.key.key_id) in text for dealt in manifest_of(room.out).keys)
 
 
 def test_each_kind_of_ceremony_says_what_it_cannot_prove(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from dealers_room import PASSPHRASE, Room, files_of, manifest_of, refused, run, 
 from keys.ceremony.checking import check_folder
 from keys.ceremony.input_files import CeremonyFolder
 from keys.refusal import Refusal
+from mpc.primitives import base64url
 from mpc.provisioning.manifest import DealtKey, Manifest, SignedManifest
-from mpc.provisioning.signed_document import to_base64url
 from mpc.threshold_rsa.public_key import PublicKey
 from mpc.threshold_rsa.share_package import MAX_TIME_S, Role, seal_share
 
@@ -198,7 +198,7 @@ def test_two_keys_that_share_a_prime_are_found(folder: Path) -> None:
 
 
 def _name(key: PublicKey) -> str:
-    return f"{to_base64url(key.key_id)}.share"
+    return f"{base64url.encode(key.key_id)}.share"
 
 
 def _paths(folder: Path, key: PublicKey) -> list[str]:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.provisioning.signed_document import (
     VerifiedDocument,
     sign_document,
-    to_base64url,
     verify_document,
 )
 
@@ -74,13 +74,13 @@ def test_members_are_sorted_as_in_rfc_8785() -> None:
 
     data = signed(**values)
 
-    public = to_base64url(KEY.public_key().public_bytes_raw())
+    public = base64url.encode(KEY.public_key().public_bytes_raw())
     canonical = (
         '{"\\r":"Carriage Return","1":"One","format":"tandem test v1","signing_key":"' + public + '",'
         '"\x80":"Control","ö":"Latin Small Letter O With Diaeresis","€":"Euro Sign","😀":"Emoji: Grinning Face",'
         '"\ufb33":"Hebrew Letter Dalet With Dagesh"}'
     )
-    assert json.loads(data)["signature"] == to_base64url(signed_by_hand(canonical))
+    assert json.loads(data)["signature"] == base64url.encode(signed_by_hand(canonical))
     assert verified(data).values == values | {"format": FORMAT, "signing_key": public}
 
 
@@ -88,17 +88,17 @@ def test_text_and_literals_are_written_as_in_rfc_8785() -> None:
     """Section 3.2.2: the sample's string and literals; its numbers are of a kind that is refused here."""
     data = signed(string="\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"/", literals=[None, True, False])
 
-    public = to_base64url(KEY.public_key().public_bytes_raw())
+    public = base64url.encode(KEY.public_key().public_bytes_raw())
     canonical = (
         '{"format":"tandem test v1","literals":[null,true,false],"signing_key":"' + public + '",'
         '"string":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
     )
-    assert json.loads(data)["signature"] == to_base64url(signed_by_hand(canonical))
+    assert json.loads(data)["signature"] == base64url.encode(signed_by_hand(canonical))
 
 
 def test_the_digest_is_over_all_that_is_signed() -> None:
     data = signed(name="x")
-    public = to_base64url(KEY.public_key().public_bytes_raw())
+    public = base64url.encode(KEY.public_key().public_bytes_raw())
     body = f'{{"format":"tandem test v1","name":"x","signing_key":"{public}"}}'.encode()
     label = b"tandem signed document v1"
 
@@ -203,16 +203,16 @@ def test_a_signature_by_another_key_makes_another_document() -> None:
 
     assert verified(data).signing_key == other.public_key().public_bytes_raw()
     assert verified(data).digest != verified(signed(name="ann")).digest
-    public = to_base64url(KEY.public_key().public_bytes_raw())
+    public = base64url.encode(KEY.public_key().public_bytes_raw())
     assert "does not verify" in refusal(changed(data, signing_key=public))
 
 
 @pytest.mark.parametrize("key", SMALL_ORDER_KEYS, ids=lambda key: key.hex()[:6])
 def test_a_signing_key_of_small_order_is_refused(key: bytes) -> None:
     """With such a key one signature fits many documents: a manifest's fingerprint would then bind nobody to it."""
-    values = {"format": FORMAT, "name": "ann", "signing_key": to_base64url(key)}
+    values = {"format": FORMAT, "name": "ann", "signing_key": base64url.encode(key)}
     for signature in (key + bytes(32), (1).to_bytes(32, "little") + bytes(32)):
-        data = json.dumps(values | {"signature": to_base64url(signature)}).encode()
+        data = json.dumps(values | {"signature": base64url.encode(signature)}).encode()
         assert refusal(data) == "test.signing_key: is not a usable Ed25519 key"
 
 
@@ -344,7 +344,7 @@ def test_json_of_doubtful_meaning_is_no_json(body: str) -> None:
 def test_a_value_that_has_no_canonical_form_is_refused(value: object) -> None:
     """Other programs read such integers as other integers, and such text as other text."""
     shown = value if isinstance(value, int) else f'"{value}"'
-    frame = f'"signing_key":"{to_base64url(KEY.public_key().public_bytes_raw())}","signature":"{"A" * 86}"'
+    frame = f'"signing_key":"{base64url.encode(KEY.public_key().public_bytes_raw())}","signature":"{"A" * 86}"'
 
     assert refusal(as_signed(f'"a":{shown},{frame}')) == "test: has a value that cannot have been signed"
     assert refusal(as_signed(f'"m":[{{"x":{shown}}}],{frame}')) == "test: has a value that cannot have been signed"
@@ -354,7 +354,7 @@ def test_a_value_that_has_no_canonical_form_is_refused(value: object) -> None:
 
 @pytest.mark.parametrize("depth", [50, 300, 600, 900])
 def test_nesting_ends_in_an_answer_not_in_a_crash(depth: int) -> None:
-    frame = f'"signing_key":"{to_base64url(KEY.public_key().public_bytes_raw())}","signature":"{"A" * 86}"'
+    frame = f'"signing_key":"{base64url.encode(KEY.public_key().public_bytes_raw())}","signature":"{"A" * 86}"'
 
     refusal(as_signed('"a":' + "[" * depth + "]" * depth + "," + frame))
 

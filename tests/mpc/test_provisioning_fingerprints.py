@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.primitives.codec import Fields
 from mpc.provisioning.signed_document import (
     base64url_field,
     fingerprint,
     key_fingerprint,
     normal_fingerprint,
-    to_base64url,
 )
 from mpc.provisioning.times import from_text, time_field, to_text
 
@@ -66,7 +66,7 @@ def test_what_is_no_fingerprint_is_refused(typed: str) -> None:
 
 @given(st.binary(max_size=80))
 def test_base64url_has_one_form_for_each_value(value: bytes) -> None:
-    text = to_base64url(value)
+    text = base64url.encode(value)
     if not value:
         with pytest.raises(DecodeError):
             base64url_field(Fields({"x": text}, "test"), "x")

@@ -27,10 +27,9 @@ from mpc.login.provisioned_messages import (
     pairing_proof,
     pairing_proof_is_valid,
 )
-from mpc.primitives import codec
+from mpc.primitives import base64url, codec
 from mpc.primitives.hashing import tagged_hash
 from mpc.primitives.rng import SeededRng
-from mpc.provisioning.signed_document import to_base64url
 from mpc.threshold_rsa.encodings import Algorithm, encode_message
 from mpc.threshold_rsa.public_key import PublicKey
 from mpc.threshold_rsa.shares import KeyShare, refreshed, split
@@ -215,9 +214,9 @@ def test_the_whole_signature_would_be_a_real_one_over_the_statement_and_nothing_
 def judged(authenticator_data: bytes, client_data: bytes, signature: bytes, algorithm: int) -> bool:
     """Whether py_webauthn lets this assertion in; its exception otherwise."""
     response = {"authenticatorData": authenticator_data, "clientDataJSON": client_data, "signature": signature}
-    name = to_base64url(KEY.key_id)
+    name = base64url.encode(KEY.key_id)
     credential: dict[str, Any] = {"id": name, "rawId": name, "type": "public-key", "clientExtensionResults": {}}
-    credential["response"] = {part: to_base64url(value) for part, value in response.items()}
+    credential["response"] = {part: base64url.encode(value) for part, value in response.items()}
     return verify_authentication_response(
         credential=credential,
         expected_challenge=b"challenge",

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.recipient import MAX_RECIPIENT_BYTES, Recipient, new_recipient
-from mpc.provisioning.signed_document import sign_document, to_base64url
+from mpc.provisioning.signed_document import sign_document
 from mpc.threshold_rsa.share_package import Role
 
 NOW = 1_795_000_000
@@ -91,7 +92,11 @@ def test_a_recipient_says_what_it_was_made_with(
 def test_the_file_shows_no_private_key() -> None:
     for suite in HpkeSuite:
         key, made = new_recipient(**DEVICE | {"suite": suite})
-        for form in (key.raw.hex().encode(), to_base64url(key.raw).encode(), to_base64url(key.raw[-32:]).encode()):
+        for form in (
+            key.raw.hex().encode(),
+            base64url.encode(key.raw).encode(),
+            base64url.encode(key.raw[-32:]).encode(),
+        ):
             assert form not in made.document
         assert key.raw.hex() not in repr(made) and repr(key.raw)[2:20] not in repr(made)
 
@@ -175,11 +180,11 @@ def test_the_signature_of_one_recipient_does_not_fit_another() -> None:
         {"suite": "x448"},
         {"suite": "mlkem768-x25519"},
         {"suite": ...},
-        {"public_key": to_base64url(bytes(32))},
-        {"public_key": to_base64url((1).to_bytes(32, "little"))},
-        {"public_key": to_base64url(b"\x09" * 31)},
-        {"public_key": to_base64url(b"\x09" * 33)},
-        {"public_key": to_base64url(b"\x09" * 32) + "="},
+        {"public_key": base64url.encode(bytes(32))},
+        {"public_key": base64url.encode((1).to_bytes(32, "little"))},
+        {"public_key": base64url.encode(b"\x09" * 31)},
+        {"public_key": base64url.encode(b"\x09" * 33)},
+        {"public_key": base64url.encode(b"\x09" * 32) + "="},
         {"public_key": ...},
         {"created_at": "today"},
         {"created_at": 1_795_000_000},
@@ -217,7 +222,7 @@ def test_a_hybrid_key_with_a_half_that_is_none_is_refused() -> None:
     raw = hybrid.public_key.raw
 
     for bad in (raw[:-32] + bytes(32), b"\xff" * 3 + raw[3:], raw[:-1], raw + b"\x00", raw[-32:]):
-        refusal(resigned(hybrid, {"public_key": to_base64url(bad)}))
+        refusal(resigned(hybrid, {"public_key": base64url.encode(bad)}))
 
 
 def test_a_key_of_one_suite_is_not_one_of_the_other() -> None:
