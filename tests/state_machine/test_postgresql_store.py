@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,12 +157,8 @@ def test_after_a_restart_of_the_database_the_next_transaction_works(store: Store
 
 def test_a_database_that_is_not_there_is_reported_as_unavailable(tmp_path: Path) -> None:
     store = Store("postgresql://127.0.0.1:1/nowhere")
-    began = time.monotonic()
-
     with pytest.raises(StoreUnavailable), store.read():
         pass
-
-    assert time.monotonic() - began < 10
     store.close()
 
 
