@@ -14,10 +14,11 @@ from mpc.threshold_rsa.shares import refreshed as refreshed_key
 from ..errors import Refused
 from ..store.credentials import load_credential, set_credential_share
 from ..store.enrolments import EnrolmentRow, EnrolmentStatus, load_enrolment, update_enrolment
-from ..store.events import append_event
+from ..store.events import EnrolmentChain
 from ..store.logins import LoginRow, confirm_login, pending_logins, void_token_hashes
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
+from .login_events import confirmed_event
 from .quarantine import quarantine
 from .secrets_at_rest import open_key_share, open_refresh, open_template, seal_key_share, seal_template
 
@@ -69,7 +70,7 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
     if profile is None:
         raise Refused("not_active")
     session_id, rho = open_refresh(ctx.sealer, row, enrolment.epoch)
-    epoch, now = enrolment.epoch + 1, ctx.clock()
+    epoch, now, chain = enrolment.epoch + 1, ctx.clock(), EnrolmentChain(enrolment)
     template = open_template(ctx.sealer, enrolment, profile)
     template = refreshed_template(template, session_id, rho, enrolment.id)
     credential = load_credential(conn, row.credential_id)
@@ -80,8 +81,10 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
         sealed = seal_key_share(ctx.sealer, enrolment.id, credential.id, refreshed_key(share, offset))
         set_credential_share(conn, credential.id, sealed, "active")
         if credential.status == "provisional":
-            append_event(conn, at=now, name="credential_activated", enrolment_id=enrolment.id)
+            chain.append(conn, at=now, name="credential_activated")
     confirm_login(conn, enrolment.id, row.ot_index, now)
+    event = confirmed_event(enrolment, credential, row)
+    chain.append(conn, at=now, name=event.name, detail=event.detail)
     update_enrolment(
         conn,
         enrolment.id,
@@ -91,4 +94,5 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
         confirmed_token_hash=row.token_hash,
         consecutive_failures=0,
         updated_at=now,
+        **chain.head,
     )

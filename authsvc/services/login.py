@@ -28,12 +28,14 @@ from ..errors import Refused
 from ..policy import Policy
 from ..store.credentials import CredentialRow, load_credential, set_sign_count
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
+from ..store.events import EnrolmentChain
 from ..store.logins import LoginRow, LoginState, insert_login
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .credentials import require_allowed_origin
 from .frame import authenticated_enrolment, require_same_enrolment
 from .limits import check_budgets, check_delay
+from .login_events import LoginEvent, login_event
 from .quarantine import QuarantineReason, quarantine
 from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal_refresh
 
@@ -109,11 +111,12 @@ def commit_verdict(
         if enrolment is None:
             return Outcome(refusal=Refused("not_active"))
 
-        def consumed(state: LoginState = "failed", **details: bytes | None) -> None:
-            _consume(ctx, conn, enrolment, statement, body, state, **details)
+        def consumed(state: LoginState = "failed", reason: str | None = None, **details: bytes | None) -> None:
+            event = login_event(enrolment, credential, statement, reason)
+            _consume(ctx, conn, enrolment, statement, body, state, event, **details)
 
         def caught(reason: QuarantineReason) -> Outcome:
-            consumed()
+            consumed(reason=reason)
             quarantine(ctx, conn, enrolment, reason)
             return Outcome(refusal=Refused("quarantined"))
 
@@ -140,10 +143,10 @@ def commit_verdict(
         if isinstance(computed, ShareTagFailed):  # L6
             return caught("share_tag_failed")
         if isinstance(computed, Crashed):
-            consumed()
+            consumed(reason="computation_failed")
             return Outcome(error=computed.error)
         if not _authenticator_data_is_right(statement, credential):  # L7
-            consumed()
+            consumed(reason="bad_authenticator_data")
             # The counter tells an honest device that somebody else has signed with a copy of it.
             return Outcome(refusal=Refused("bad_authenticator_data", sign_count=credential.sign_count))
         consumed(  # L8
@@ -274,6 +277,7 @@ def _consume(
     statement: LoginStatement,
     body: bytes,
     state: LoginState,
+    event: LoginEvent,
     *,
     token_hash: bytes | None = None,
     sealed_rho: bytes | None = None,
@@ -283,6 +287,8 @@ def _consume(
     An index that is used up already keeps its row; the attempt counts all the same.
     """
     now = ctx.clock()
+    chain = EnrolmentChain(enrolment)
+    chain.append(conn, at=now, name=event.name, detail=event.detail)
     profile = ctx.policy.profiles.get(enrolment.profile_name)
     cost = profile.templates if profile is not None else 1
     if statement.ot_index > enrolment.last_index:
@@ -309,6 +315,7 @@ def _consume(
         last_attempt_at=now,
         template_attempts=enrolment.template_attempts + cost,
         updated_at=now,
+        **chain.head,
     )
 
 

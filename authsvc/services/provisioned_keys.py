@@ -27,6 +27,7 @@ from ..store.credentials import (
     set_credential_status,
 )
 from ..store.enrolments import EnrolmentRow, load_enrolment
+from ..store.event_names import EventName
 from ..store.events import append_event
 from ..store.logins import pending_logins
 from .context import ServiceContext, SignedRequest
@@ -129,6 +130,6 @@ def _require_active(enrolment: EnrolmentRow | None) -> EnrolmentRow:
     return enrolment
 
 
-def _tell(ctx: ServiceContext, conn: Connection, credential: CredentialRow, name: str) -> None:
+def _tell(ctx: ServiceContext, conn: Connection, credential: CredentialRow, name: EventName) -> None:
     detail = {"key_id": credential.id.hex()}
     append_event(conn, at=ctx.clock(), enrolment_id=credential.enrolment_id, name=name, detail=detail)

@@ -17,6 +17,7 @@ from mpc.provisioning.signed_document import normal_fingerprint
 from mpc.threshold_rsa.share_package import Role
 
 from ..errors import Refused
+from ..store.event_names import EventName
 from ..store.events import append_event
 from ..store.recipients import RecipientRow, insert_recipient, list_recipients, load_recipient, retire_recipient
 from .context import ServiceContext
@@ -157,5 +158,5 @@ def _retired(recipient: Recipient) -> ProvisioningRefused:
     )
 
 
-def _tell(ctx: ServiceContext, conn: Connection, name: str, recipient: Recipient) -> None:
+def _tell(ctx: ServiceContext, conn: Connection, name: EventName, recipient: Recipient) -> None:
     append_event(conn, at=ctx.clock(), name=name, detail={"fingerprint": recipient.fingerprint})

@@ -8,6 +8,8 @@ from typing import Literal, TypedDict, Unpack
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from mpc.login.history import NO_HASH
+
 from .prepared import Prepared
 from .tables import enrolments
 
@@ -41,6 +43,9 @@ class EnrolmentRow:
     template_attempts: int
     created_at: float
     updated_at: float
+    audit_seq: int = 0
+    """The number of its last event, and that event's hash: where its chain ends."""
+    audit_hash: bytes = NO_HASH
 
 
 class EnrolmentChanges(TypedDict, total=False):
@@ -63,6 +68,8 @@ class EnrolmentChanges(TypedDict, total=False):
     last_attempt_at: float | None
     template_attempts: int
     updated_at: float
+    audit_seq: int
+    audit_hash: bytes
 
 
 def load_enrolment(conn: Connection, enrolment_id: bytes, *, lock: bool = False) -> EnrolmentRow | None:

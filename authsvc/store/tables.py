@@ -54,6 +54,8 @@ enrolments = Table(
     Column("template_attempts", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("audit_seq", BigInteger, nullable=False),
+    Column("audit_hash", LargeBinary(32), nullable=False),
 )
 
 credentials = Table(
@@ -119,10 +121,30 @@ events = Table(
     metadata,
     # SQLite numbers rows by itself only where the type is exactly INTEGER, which has 64 bits there.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("at", Double, nullable=False),
-    Column("enrolment_id", LargeBinary(16), index=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("enrolment_id", LargeBinary(16)),
     Column("name", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    # Two transactions can never both append the same number, whatever they read before.
+    Index("ix_events_chain", "enrolment_id", "seq", unique=True),
+    Index(
+        "ix_events_server_chain",
+        "seq",
+        unique=True,
+        sqlite_where=text("enrolment_id IS NULL"),
+        postgresql_where=text("enrolment_id IS NULL"),
+    ),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("last_event_id", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
 )
 
 server_state = Table(
