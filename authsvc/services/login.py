@@ -1,4 +1,5 @@
-"""A login: frame, confirmation carried along, advisory checks, silent computation, one transaction, answer.
+"""A login: frame, then in the enrolment's turn the confirmation carried along, advisory checks, silent computation and
+one transaction, and the answer.
 
 The transaction re-reads everything and writes the verdict; the answer is a function of what was committed. Before
 it nothing is told to anybody, so any number of parallel requests see at most one failed verdict.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+import structlog
 from sqlalchemy import Connection
 
 from mpc.errors import DecodeError, ProtocolAbort
@@ -21,7 +23,7 @@ from mpc.login.authenticator_data import (
 )
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
-from mpc.login.server_side import OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
+from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
 from mpc.threshold_rsa.encodings import Algorithm
 
 from ..errors import Refused
@@ -30,6 +32,7 @@ from ..store.credentials import CredentialRow, load_credential, set_sign_count
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
 from ..store.logins import LoginRow, LoginState, insert_login
+from ..store.turns import TurnNotFree
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .credentials import require_allowed_origin
@@ -42,6 +45,7 @@ from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal
 MAX_INDEX_JUMP = 2**20
 MAX_SIGN_COUNT_JUMP = 65_536
 _MAX_RECOMPUTATIONS = 8
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +80,34 @@ def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """Message 1 to message 2. Raises Refused, or DecodeError for malformed bodies."""
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
-        message = _parsed(ctx.policy, enrolment, request.body)
-        if message.statement.confirmation is None:
-            snapshot = _advisory_snapshot(ctx, conn, enrolment, message)
-    if message.statement.confirmation is not None:
-        unknown = _settle(ctx, enrolment.id, message.statement.confirmation)
-        with ctx.store.read() as conn:
-            current = load_enrolment(conn, enrolment.id) or enrolment
-            # C4. If the login is of an epoch that is over, it goes on to row L4: under a fresh index it is signed
-            # evidence that somebody else was confirmed in between, even where the void token was forgotten.
-            if unknown is not None and message.statement.epoch >= current.epoch:
-                raise unknown
-            snapshot = _advisory_snapshot(ctx, conn, current, message)
+    message = _parsed(ctx.policy, enrolment, request.body)
+    if message.statement.confirmation is None:
+        # Whoever has to wait anyway need not queue for it. A confirmation may end the waiting, so it comes first.
+        _check_in_service(ctx, enrolment)
+    try:
+        # Only now: a stranger must not be able to hold a turn. And what was read before it is not used below, since
+        # other logins may have gone by while this one waited. Nothing about security rests on the turn: however many
+        # requests computed at the same time, `commit_verdict` would tell at most one failed verdict.
+        with ctx.store.enrolment_turn(enrolment.id):
+            return _decided(ctx, enrolment, message, request.body)
+    except TurnNotFree:
+        raise Refused("unavailable") from None
+
+
+def _decided(ctx: ServiceContext, enrolment: EnrolmentRow, message: Message1, body: bytes) -> bytes:
+    """Message 2, in the enrolment's turn. `enrolment` is the row that authenticated the request."""
+    confirmation = message.statement.confirmation
+    unknown = None if confirmation is None else _settle(ctx, enrolment.id, confirmation)
+    with ctx.store.read() as conn:
+        current = load_enrolment(conn, enrolment.id) or enrolment
+        # C4. If the login is of an epoch that is over, it goes on to row L4: under a fresh index it is signed
+        # evidence that somebody else was confirmed in between, even where the void token was forgotten.
+        if unknown is not None and message.statement.epoch >= current.epoch:
+            raise unknown
+        snapshot = _advisory_snapshot(ctx, conn, current, message)
     for _ in range(_MAX_RECOMPUTATIONS):
-        computed = _compute(ctx, snapshot, message, request.body)
-        outcome = commit_verdict(ctx, snapshot, message, request.body, computed)
+        computed = _compute(ctx, snapshot, message, body)
+        outcome = commit_verdict(ctx, snapshot, message, body, computed)
         if outcome.recompute is None:
             return _told(outcome)
         snapshot = outcome.recompute
@@ -189,10 +206,7 @@ def _check_admissible(
     budgets: bool = True,
 ) -> Profile:
     """Rows L1–L3: refusals that write nothing and count nothing. The profile the enrolment is bound to."""
-    profile = ctx.policy.profiles.get(enrolment.profile_name)
-    if enrolment.status != "active" or profile is None:
-        raise Refused("not_active")
-    check_delay(ctx.policy.limits, enrolment, ctx.clock())
+    profile = _check_in_service(ctx, enrolment)
     if budgets:
         check_budgets(conn, ctx.policy.limits, enrolment, profile.templates, ctx.clock())
     wanted = "active" if statement.kind == "get" else "provisional"
@@ -215,6 +229,15 @@ def _check_admissible(
     return profile
 
 
+def _check_in_service(ctx: ServiceContext, enrolment: EnrolmentRow) -> Profile:
+    """The part of row L1 that the enrolment's own row answers."""
+    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    if enrolment.status != "active" or profile is None:
+        raise Refused("not_active")
+    check_delay(ctx.policy.limits, enrolment, ctx.clock())
+    return profile
+
+
 def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: bytes) -> Computed | None:
     """Both checks, garbling and sealing, in memory. None if the statement is of another epoch than the snapshot."""
     enrolment, credential = snapshot.enrolment, snapshot.credential
@@ -230,11 +253,14 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             template=open_template(ctx.sealer, enrolment, profile),
             key_share=open_key_share(ctx.sealer, credential),
         )
-        return decide(ctx.rng, state, message, body)
+        verdict = decide(ctx.rng, state, message, body)
     except Exception as error:
         # Whatever it was, it is told only after it has been counted: an uncounted difference between
         # "the proof failed" and "something else failed" would be a free answer about Δ.
         return Crashed(error)
+    if isinstance(verdict, Answer):
+        _log.debug("garbled")  # each circuit that was ever made, whether or not it is told
+    return verdict
 
 
 def _same_basis(snapshot: Snapshot, enrolment: EnrolmentRow, credential: CredentialRow) -> bool:

@@ -33,5 +33,11 @@ class Backend:
     """Whether a statement failed in the transaction of a driver's connection, so that COMMIT would roll back."""
     is_lost: Callable[[Any], bool]
     """Whether a driver's connection has lost its server, so that a new one may work."""
+    take_turn: Callable[[Any, int, bool], bool]
+    """Begin the turn with this number (`store.turns`), on a driver's connection that is in no transaction: whether it
+    is ours. With True, wait for it. Whatever happens to this process, the turn ends with it.
+    """
+    give_turn: Callable[[Any, int], None]
+    """End it, on the same connection."""
     without_values: Callable[[DBAPIError], DBAPIError]
     """An error without the values of the row it is about: they may be key material."""

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from .backend import Backend
+from .turn_file import turn_file
 
 _BUSY_TIMEOUT_MS = 10_000
 _POOL_SIZE = 8
@@ -31,6 +32,7 @@ def sqlite_backend(url: URL) -> Backend:
     # SQLite has one writer. Waiting here is fair and wakes at once, where SQLite's own waiting polls with growing
     # sleeps; that is left for writers in other processes.
     one_writer = threading.Lock()
+    turns = turn_file(Path(str(url.database)))
     return Backend(
         engine=_engine(url),
         begin_read="BEGIN",
@@ -41,6 +43,8 @@ def sqlite_backend(url: URL) -> Backend:
         in_transaction=lambda driver: bool(driver.in_transaction),
         is_aborted=lambda driver: False,
         is_lost=lambda driver: False,
+        take_turn=lambda _driver, key, wait: turns.take(key, wait=wait),
+        give_turn=lambda _driver, key: turns.give(key),
         without_values=lambda error: error,
     )
 
