@@ -104,6 +104,19 @@ class EnrolmentRefused(TandemError):
     message = "the one-time code is wrong, used or expired; ask for a new one"
 
 
+class MatchMissing(TandemError):
+    """The rotation asks for a match with the present template, and none was shown / ask for a code that asks for none.
+
+    The device has no passkey in use that the server takes, or the login did not arrive.
+    """
+
+    code = "match_missing"
+    message = (
+        "this rotation asks for a match with the present template, and this device could show none; sign in and try "
+        "again, or ask the operator for a code that asks for no match"
+    )
+
+
 class RelyingPartyNotAllowed(TandemError):
     """The server does not serve this relying party / have the operator add it to the allowed ones."""
 

@@ -10,6 +10,9 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from .tables import events
 
+EventDetail = Mapping[str, str | int | float | bool | None]
+"""What an event tells beside its name. Neither secrets nor what tells who a person is: events are kept for good."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
@@ -28,7 +31,7 @@ def append_event(
     at: float,
     name: str,
     enrolment_id: bytes | None = None,
-    detail: Mapping[str, str | int | float | bool | None] | None = None,
+    detail: EventDetail | None = None,
 ) -> None:
     """Append an event in the transaction of what it tells, so that neither exists without the other."""
     text = json.dumps(dict(detail), sort_keys=True, separators=(",", ":")) if detail else "{}"
