@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(profiles.router(ctx.policy))
     app.include_router(health.router(ctx, migrate.head_revision()))
     app.include_router(admin.router(ctx))
-    app.add_middleware(AdminGate, admin_token=settings.load_admin_token())
+    app.add_middleware(AdminGate, ctx=ctx)
     # Added last, so outermost: a login passes through nothing that it does not need.
     app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=protocol.protocol_endpoints(ctx), workers=workers)
     return app

@@ -42,7 +42,6 @@ from .sealing import KEK_BYTES
 from .store.sqlite import sqlite_url
 
 POLICY_FILE_VARIABLE = "TANDEM_POLICY_FILE"
-_MIN_TOKEN_CHARACTERS = 20
 
 
 class SettingsError(Exception):
@@ -116,8 +115,6 @@ class Settings(BaseSettings):
     database_url: str | None = None
     kek_file: Path | None = None
     kek: SecretStr | None = None
-    admin_token_file: Path | None = None
-    admin_token: SecretStr | None = None
     profiles: dict[str, ProfileSettings] = Field(default_factory=_default_profiles, min_length=1)
     allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
     provisioned_only_rp_ids: list[str] = []
@@ -152,20 +149,9 @@ class Settings(BaseSettings):
     def _fingerprints(cls, values: list[str]) -> list[str]:
         return [normal_fingerprint(value) for value in values]
 
-    @field_validator("admin_token")
-    @classmethod
-    def _long_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < _MIN_TOKEN_CHARACTERS:
-            raise ValueError(f"must have at least {_MIN_TOKEN_CHARACTERS} characters")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        for one, other in (
-            ("database_path", "database_url"),
-            ("kek", "kek_file"),
-            ("admin_token", "admin_token_file"),
-        ):
+        for one, other in (("database_path", "database_url"), ("kek", "kek_file")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"set {one} or {other}, not both")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
@@ -248,29 +234,10 @@ class Settings(BaseSettings):
             raise SettingsError(f"kek_file: {path} must hold exactly {KEK_BYTES} bytes; restore it from its backup")
         return kek
 
-    def load_admin_token(self) -> str:
-        """The bearer token of the admin API: from the setting, or its file, which is made at the first start.
-        SettingsError.
-        """
-        if self.admin_token is not None:
-            return self.admin_token.get_secret_value()
-        path = self.admin_token_file or self.data_dir / "admin-token"
-        fresh = secrets.token_urlsafe(32).encode("ascii")
-        try:
-            token = _read_or_create(path, fresh, "admin_token_file").decode("ascii").strip()
-        except UnicodeDecodeError:
-            raise SettingsError(f"admin_token_file: {path} must hold printable ASCII") from None
-        if len(token) < _MIN_TOKEN_CHARACTERS or not token.isprintable():
-            raise SettingsError(
-                f"admin_token_file: {path} must hold at least {_MIN_TOKEN_CHARACTERS} characters in one line"
-            )
-        return token
-
     def as_table(self) -> dict[str, Any]:
         """The effective settings as plain values, with secrets hidden."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        for name in ("kek", "admin_token"):
-            values[name] = "(hidden)" if values[name] is not None else None
+        values["kek"] = "(hidden)" if values["kek"] is not None else None
         # A URL may carry a password.
         url = self.database()
         shown = {name: "***" if "pass" in name else value for name, value in url.query.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,9 @@ class AsyncDevice:
 
     async def recover(self, code: str) -> None:
         await asyncio.to_thread(self._device.recover, code)
+
+    async def rotate_template(self, code: str, captures: Sequence[Any]) -> None:
+        await asyncio.to_thread(self._device.rotate_template, code, captures)
 
     async def confirm_now(self, timeout_s: float = 5.0) -> bool:
         return await asyncio.to_thread(self._device.confirm_now, timeout_s)

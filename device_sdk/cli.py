@@ -1,7 +1,7 @@
 """`tandem-device`: the receiving end of provisioned keys, for vaults that a person or a script looks after.
 
-Each command opens the vault as an app would, so no app may have it open meanwhile. Only `import-share` and `delete`
-speak to the server.
+Each command opens the vault as an app would, so no app may have it open meanwhile. Only `import-share`, `delete` and
+`rotate-template` speak to the server.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from rich.table import Column, Table
 
 from device_sdk.command_files import (
     VaultKeyChoice,
+    grouped,
     passphrase_from,
+    read_capture,
     require_no_file,
     require_replaceable,
     write_new,
@@ -178,6 +180,34 @@ def credentials(
         row = (item.rp_id, user, item.algorithm, str(item.modulus_bits), str(item.sign_count), _expiry(item))
         table.add_row(base64url.encode(item.credential_id), *row)
     _out.print(table)
+
+
+@app.command()
+def rotate_template(
+    vault: Vault,
+    captures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Three or more codes of one person, each a .npy file of zeros and ones; with a mask two rows, the code"
+            " first. For a profile with several templates the groups one after the other, all of one size."
+        ),
+    ],
+    code: Annotated[str | None, typer.Option(help="The operator's code. Default: it is asked for.")] = None,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Put a new template in place, with the operator's code; the passkeys stay.
+
+    Unless the operator vouches for the person, one of the captures must match the present template. If an answer is
+    lost, the same command finds out what became of it.
+    """
+    with _errors_for_people():
+        samples = [read_capture(file) for file in captures]
+        with _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+            asked = code if code is not None else str(typer.prompt("Code from the operator"))
+            device.rotate_template(asked, grouped(samples, device.templates))
+    _out.print("rotated")
 
 
 @app.command()

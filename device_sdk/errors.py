@@ -63,10 +63,10 @@ class LockedOut(TandemError):
 
 
 class BudgetSpent(TandemError):
-    """The attempts allowed for this enrolment are used up / use another way in, or enrol anew."""
+    """The attempts allowed for this enrolment are used up / use another way in, or ask the operator for a rotation."""
 
     code = "budget_spent"
-    message = "the attempts allowed for this enrolment are used up; use another way in, or enrol anew"
+    message = "the attempts allowed for this enrolment are used up; use another way in, or ask the operator"
 
 
 class Quarantined(TandemError):
@@ -102,6 +102,19 @@ class EnrolmentRefused(TandemError):
 
     code = "enrolment_refused"
     message = "the one-time code is wrong, used or expired; ask for a new one"
+
+
+class MatchMissing(TandemError):
+    """The rotation asks for a match with the present template, and none was shown / ask for a code that asks for none.
+
+    The device has no passkey in use that the server takes, or the login did not arrive.
+    """
+
+    code = "match_missing"
+    message = (
+        "this rotation asks for a match with the present template, and this device could show none; sign in and try "
+        "again, or ask the operator for a code that asks for no match"
+    )
 
 
 class RelyingPartyNotAllowed(TandemError):

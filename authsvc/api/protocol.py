@@ -17,7 +17,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mpc.login.messages import message_1_max_bytes
 
 from ..errors import Refused
-from ..services import confirmation, credentials, enrolment, history, login, provisioned_keys, recovery
+from ..services import (
+    confirmation,
+    credentials,
+    enrolment,
+    history,
+    login,
+    provisioned_keys,
+    recovery,
+    template_rotation,
+)
 from ..services.context import ServiceContext, SignedRequest
 from .problems import internal_error, problem_response, response_to
 
@@ -56,6 +65,9 @@ def protocol_endpoints(ctx: ServiceContext) -> Sequence[Endpoint]:
         Endpoint("/v1/recoveries", recovery.start, _SMALL),
         Endpoint("/v1/recoveries/finish", recovery.finish, _BASE_OT),
         Endpoint("/v1/history", history.read_history, _SMALL),
+        Endpoint("/v1/rotations", template_rotation.start, _SMALL),
+        Endpoint("/v1/rotations/finish", template_rotation.finish, _BASE_OT),
+        Endpoint("/v1/rotations/settle", template_rotation.settle, _SMALL),
     )
 
 

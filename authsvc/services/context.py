@@ -12,6 +12,9 @@ from ..sealing import Sealer
 from ..store.engine import Store
 from .wrong_proofs import WrongProofs
 
+COMMAND_LINE = "command line"
+"""How events name whoever ran a command on the server's machine; otherwise they name the id of an API token."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceContext:

@@ -129,7 +129,8 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             sealed_template=seal_template(ctx.sealer, enrolment.id, 0, template),
             updated_at=now,
         )
-        append_event(conn, at=now, name="enrolled", enrolment_id=enrolment.id)
+        detail = {"code_id": current.code_hash.hex()}
+        append_event(conn, at=now, name="enrolled", enrolment_id=enrolment.id, detail=detail)
     return Accepted(epoch=0, last_index=0).encode()
 
 

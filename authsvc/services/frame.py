@@ -25,14 +25,15 @@ def authenticated_enrolment(
 ) -> EnrolmentRow:
     """The enrolment whose key signed the request, as stored now. Raises Refused("unauthenticated").
 
-    An unknown id is verified against a key that nobody owns, so that it looks like a wrong signature.
+    An unknown id, and that of an erased enrolment, is verified against a key that nobody owns, so that it looks like a
+    wrong signature.
     """
     found: list[EnrolmentRow] = []
 
     def resolve(key_id: str) -> bytes | None:
         enrolment_id = _enrolment_id(key_id)
         row = load_enrolment(conn, enrolment_id) if enrolment_id is not None else None
-        if row is None:
+        if row is None or row.status == "erased":
             return None
         found.append(row)
         return key_of(row)

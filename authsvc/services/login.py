@@ -23,6 +23,7 @@ from mpc.login.authenticator_data import (
 )
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
+from mpc.login.rotation_messages import rotation_challenge
 from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
 from mpc.threshold_rsa.encodings import Algorithm
 
@@ -31,7 +32,7 @@ from ..policy import Policy
 from ..store.credentials import CredentialRow, load_credential, set_sign_count
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
-from ..store.logins import LoginRow, LoginState, insert_login
+from ..store.logins import LoginKind, LoginRow, LoginState, insert_login
 from ..store.turns import TurnNotFree
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
@@ -327,7 +328,7 @@ def _consume(
                 at=now,
                 cost=cost,
                 state=state,
-                kind="create" if statement.kind == "create" else "get",
+                kind=_kind_of(enrolment, statement),
                 token_hash=token_hash,
                 sealed_rho=sealed_rho,
                 request_hash=hashlib.sha256(body).digest(),
@@ -343,6 +344,16 @@ def _consume(
         updated_at=now,
         **chain.head,
     )
+
+
+def _kind_of(enrolment: EnrolmentRow, statement: LoginStatement) -> LoginKind:
+    """A login over the challenge of the rotation under way shows the match for it; its signature is nobody's."""
+    if statement.kind == "create":
+        return "create"
+    pending = enrolment.pending_base_ot_id
+    if pending is not None and statement.client_data_hash == rotation_challenge(enrolment.id, pending):
+        return "rotate"
+    return "get"
 
 
 def _settle(ctx: ServiceContext, enrolment_id: bytes, confirmation: Confirmation) -> Refused | None:

@@ -10,7 +10,7 @@ from mpc.login.messages import LoginStatement
 from ..store.credentials import CredentialRow
 from ..store.enrolments import EnrolmentRow
 from ..store.event_names import EventName
-from ..store.events import Detail
+from ..store.events import EventDetail
 from ..store.logins import LoginRow
 
 
@@ -19,7 +19,7 @@ class LoginEvent:
     """An event that is still to be appended."""
 
     name: EventName
-    detail: Detail
+    detail: EventDetail
 
 
 def login_event(

@@ -20,7 +20,7 @@ from ..errors import Refused
 from ..store.event_names import EventName
 from ..store.events import append_event
 from ..store.recipients import RecipientRow, insert_recipient, list_recipients, load_recipient, retire_recipient
-from .context import ServiceContext
+from .context import COMMAND_LINE, ServiceContext
 from .provisioning_refusals import ProvisioningRefused
 from .secrets_at_rest import open_recipient_key, seal_recipient_key
 
@@ -159,4 +159,5 @@ def _retired(recipient: Recipient) -> ProvisioningRefused:
 
 
 def _tell(ctx: ServiceContext, conn: Connection, name: EventName, recipient: Recipient) -> None:
-    append_event(conn, at=ctx.clock(), name=name, detail={"fingerprint": recipient.fingerprint})
+    detail = {"fingerprint": recipient.fingerprint, "by": COMMAND_LINE}  # no other way leads here
+    append_event(conn, at=ctx.clock(), name=name, detail=detail)

@@ -21,9 +21,10 @@ from .prepared import Prepared
 from .server_state import load_state, put_state
 from .tables import enrolments, events
 
-Detail = Mapping[str, str | int | float | bool | None]
-
 _SERVER_HEAD = "audit_chain"
+
+EventDetail = Mapping[str, str | int | float | bool | None]
+"""What an event tells beside its name. Neither secrets nor what tells who a person is: events are kept for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class EnrolmentChain:
         self._enrolment_id = row.id
         self.head = ChainHead(audit_seq=row.audit_seq, audit_hash=row.audit_hash)
 
-    def append(self, conn: Connection, *, at: float, name: EventName, detail: Detail | None = None) -> None:
+    def append(self, conn: Connection, *, at: float, name: EventName, detail: EventDetail | None = None) -> None:
         """Append an event in the transaction of what it tells, so that neither exists without the other."""
         self.head = _insert(conn, self.head, at, self._enrolment_id, name, detail)
 
@@ -69,7 +70,7 @@ def append_event(
     at: float,
     name: EventName,
     enrolment_id: bytes | None = None,
-    detail: Detail | None = None,
+    detail: EventDetail | None = None,
 ) -> None:
     """The same for any other transaction: the head is read and written here.
 
@@ -125,7 +126,12 @@ def find_events(
 
 
 def _insert(
-    conn: Connection, head: ChainHead, at: float, enrolment_id: bytes | None, name: EventName, detail: Detail | None
+    conn: Connection,
+    head: ChainHead,
+    at: float,
+    enrolment_id: bytes | None,
+    name: EventName,
+    detail: EventDetail | None,
 ) -> ChainHead:
     if name not in EVENTS:
         raise ValueError("an event's name must be one of those in event_names.py")

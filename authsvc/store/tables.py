@@ -56,6 +56,8 @@ enrolments = Table(
     Column("updated_at", Double, nullable=False),
     Column("audit_seq", BigInteger, nullable=False),
     Column("audit_hash", LargeBinary(32), nullable=False),
+    Column("rotated_base_ot_id", LargeBinary(16)),
+    Index("ix_enrolments_created_at_id", "created_at", "id"),
 )
 
 credentials = Table(
@@ -175,4 +177,26 @@ ceremonies = Table(
     Column("signing_key", LargeBinary(32), nullable=False),
     Column("imported_at", Double, nullable=False),
     Column("revoked_at", Double),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("secret_hash", LargeBinary(32), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
+)
+
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("id_hash", LargeBinary(32), primary_key=True),
+    Column("token_id", LargeBinary(16), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
 )

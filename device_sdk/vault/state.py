@@ -1,8 +1,8 @@
 """What the device remembers, as one value with a strict encoding: the payload of the vault file.
 
 Durable are: epoch, shares, index, counters, base-OT keys, the request key, credentials, `next` (a login accepted
-but not acknowledged), `recovery` (begun but not acknowledged), the recipient and the provisioned keys. Everything
-else lives for one ceremony only.
+but not acknowledged), `recovery` and `rotation` (begun but not acknowledged), the recipient and the provisioned keys.
+Everything else lives for one ceremony only.
 """
 
 from __future__ import annotations
@@ -83,6 +83,21 @@ class PendingRecovery(NeverPickled):
 
 
 @dataclass(frozen=True, slots=True)
+class PendingRotation(NeverPickled):
+    """This device's half of a template rotation whose second request may have arrived.
+
+    The server's half is not here: together they are the template. So the request is never said again, and the server
+    is asked what became of it.
+    """
+
+    base_ot_id: bytes
+    base_keys: ReceiverBaseKeys = field(repr=False)
+    epoch: int
+    """The epoch that the rotation ends."""
+    template: TemplateShare = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceState(NeverPickled):
     """The whole durable state of one enrolment. `with_…` methods give the state after a step."""
 
@@ -99,6 +114,7 @@ class DeviceState(NeverPickled):
     credentials: tuple[Credential, ...] = ()
     next: NextShares | None = None
     recovery: PendingRecovery | None = None
+    rotation: PendingRotation | None = None
     overtaken: bool = False
     """The server has seen indices this device never used: it was restored to an old state, or copied."""
     recipient: RecipientKey | None = None
@@ -191,6 +207,19 @@ class DeviceState(NeverPickled):
     def _awaits(self, confirmation: Confirmation) -> bool:
         return self.next is not None and self.next.confirmation == confirmation
 
+    def rotated(self, pending: PendingRotation, *, last_index: int = 0) -> DeviceState:
+        """The new template and base keys are in place, at the next epoch; a new base OT repeats no stream."""
+        return replace(
+            self,
+            base_ot_id=pending.base_ot_id,
+            base_keys=pending.base_keys,
+            epoch=pending.epoch + 1,
+            ot_index=max(self.ot_index, last_index),
+            template=pending.template,
+            next=None,
+            rotation=None,
+        )
+
     def encode(self) -> bytes:
         """Canonical CBOR, versioned."""
         values: dict[str, object] = {
@@ -224,6 +253,14 @@ class DeviceState(NeverPickled):
                 "base_zeros": self.recovery.base_keys.zeros,
                 "base_ones": self.recovery.base_keys.ones,
                 "sender_message": self.recovery.sender_message,
+            }
+        if self.rotation is not None:
+            values["rotation"] = {
+                "base_ot_id": self.rotation.base_ot_id,
+                "base_zeros": self.rotation.base_keys.zeros,
+                "base_ones": self.rotation.base_keys.ones,
+                "epoch": self.rotation.epoch,
+                "template": self.rotation.template.to_bytes(),
             }
         if self.recipient is not None:
             values["recipient"] = recipient_map(self.recipient)
@@ -259,6 +296,7 @@ def _read_state(fields: codec.Fields) -> DeviceState:
         credentials=tuple(_read_credential(entry) for entry in fields.each("credentials", at_most=MAX_CREDENTIALS)),
         next=_read_next(fields.fields("next"), profile) if fields.has("next") else None,
         recovery=_read_recovery(fields.fields("recovery")) if fields.has("recovery") else None,
+        rotation=_read_rotation(fields.fields("rotation"), profile) if fields.has("rotation") else None,
         overtaken=fields.boolean("overtaken"),
         recipient=(
             read_recipient(fields.fields("recipient"), expected_enrolment_id=enrolment_id)
@@ -332,6 +370,17 @@ def _read_recovery(fields: codec.Fields) -> PendingRecovery:
         base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
         base_keys=_read_base_keys(fields),
         sender_message=fields.bytes("sender_message"),
+    )
+    fields.done()
+    return result
+
+
+def _read_rotation(fields: codec.Fields, profile: Profile) -> PendingRotation:
+    result = PendingRotation(
+        base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
+        base_keys=_read_base_keys(fields),
+        epoch=fields.uint("epoch", at_most=MAX_INDEX),
+        template=TemplateShare.from_bytes(profile, fields.bytes("template")),
     )
     fields.done()
     return result

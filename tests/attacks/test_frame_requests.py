@@ -34,6 +34,9 @@ PATHS = (
     "/v1/confirmations",
     "/v1/recoveries",
     "/v1/recoveries/finish",
+    "/v1/rotations",
+    "/v1/rotations/finish",
+    "/v1/rotations/settle",
 )
 
 
@@ -504,7 +507,6 @@ class TestCommandLine:
             ("TANDEM_ALLOWED_RP_IDS", '["*"]'),
             ("TANDEM_ALLOWED_RP_IDS", "not json"),
             ("TANDEM_KEK", MARKER),
-            ("TANDEM_ADMIN_TOKEN", "short"),
             ("TANDEM_PORT", "x"),
             ("TANDEM_PROFILES", '{"sim-512": {"code_bits": 512, "threshold": 400}}'),
             ("TANDEM_POLICY_FILE", "/nowhere"),

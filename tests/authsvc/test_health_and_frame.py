@@ -32,6 +32,9 @@ POSTS = (
     "/v1/confirmations",
     "/v1/recoveries",
     "/v1/recoveries/finish",
+    "/v1/rotations",
+    "/v1/rotations/finish",
+    "/v1/rotations/settle",
 )
 CBOR = {"content-type": "application/cbor"}
 
