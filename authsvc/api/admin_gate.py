@@ -1,4 +1,4 @@
-"""What stands before the admin API: the token first, then a bound on the body, and only then the framework.
+"""What stands before the admin API: the token first, then bounds on the body, and only then the framework.
 
 The framework would read a body of any size, and parse it, before it asked who sent it.
 """
@@ -11,10 +11,11 @@ import hmac
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..errors import Refused
 from .problems import problem_response
+from .request_body import bounded_body
 
 PREFIX = "/v1/admin"
 MAX_BODY_BYTES = 16 * 1024
@@ -23,8 +24,9 @@ MAX_BODY_BYTES = 16 * 1024
 class AdminGate:
     """ASGI: lets requests under /v1/admin through with the bearer token (RFC 6750), and all others as they are."""
 
-    def __init__(self, app: ASGIApp, admin_token: str) -> None:
+    def __init__(self, app: ASGIApp, admin_token: str, *, body_timeout_s: float) -> None:
         self._app = app
+        self._body_timeout_s = body_timeout_s
         self._expected = _digest(admin_token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,10 +39,13 @@ class AdminGate:
         if not self._authorised(request):
             await problem_response("unauthenticated", {"field": "authorization"})(scope, receive, send)
             return
-        body = await _bounded_body(request)
-        if isinstance(body, Response):
-            await body(scope, receive, send)
+        try:
+            body = await bounded_body(request, max_bytes=MAX_BODY_BYTES, timeout_s=self._body_timeout_s)
+        except Refused as refusal:
+            await problem_response(refusal.code, refusal.extension)(scope, receive, send)
             return
+        except ClientDisconnect:
+            return  # nobody is there to read an answer
         await self._app(scope, _replay(body, receive), send)
 
     def _authorised(self, request: Request) -> bool:
@@ -50,18 +55,6 @@ class AdminGate:
 
     def __repr__(self) -> str:
         return "AdminGate()"
-
-
-async def _bounded_body(request: Request) -> bytes | Response:
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return problem_response("too_large", {"max_bytes": MAX_BODY_BYTES})
-    except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
-    return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
