@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
 import structlog
 from fastapi import FastAPI
 
@@ -14,6 +15,7 @@ from mpc.primitives.rng import SystemRng
 
 from .api import admin, health, profiles, protocol
 from .api.admin_gate import AdminGate
+from .api.back_pressure import BoundedRequests
 from .api.problems import install_problem_handlers
 from .logs import configure_logs
 from .sealing import Sealer
@@ -23,6 +25,9 @@ from .settings import Settings, ensure_data_dir
 from .store import migrate
 from .store.engine import Store
 
+_OTHER_THREADS = 4
+"""For everything but the protocol. Each has a connection to the database; the framework's default would be 40."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application.
@@ -30,12 +35,13 @@ def create_app(settings: Settings) -> FastAPI:
     Reads (or, at the first start, makes) the key files; the database is opened, migrated and checked when the
     application starts. Raises SettingsError; at start MigrationError, WrongKek, StoreUnavailable.
     """
-    configure_logs()
+    configure_logs(settings.log_level)
     ctx = create_context(settings)
     workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="tandem")
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _OTHER_THREADS
         prepare_database(ctx)
         structlog.get_logger().info("started", revision=migrate.head_revision())
         try:
@@ -59,9 +65,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(profiles.router(ctx.policy))
     app.include_router(health.router(ctx, migrate.head_revision()))
     app.include_router(admin.router(ctx))
-    app.add_middleware(AdminGate, ctx=ctx)
+    app.add_middleware(AdminGate, ctx=ctx, body_timeout_s=settings.body_timeout_s)
+    app.add_middleware(BoundedRequests, most=settings.max_queued)
     # Added last, so outermost: a login passes through nothing that it does not need.
-    app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=protocol.protocol_endpoints(ctx), workers=workers)
+    app.add_middleware(
+        protocol.ProtocolRoutes,
+        ctx=ctx,
+        endpoints=protocol.protocol_endpoints(ctx),
+        workers=workers,
+        max_queued=settings.max_queued,
+        body_timeout_s=settings.body_timeout_s,
+    )
     return app
 
 
@@ -69,7 +83,8 @@ def create_context(settings: Settings) -> ServiceContext:
     """The tools of the use cases, for the application and for command lines. Raises SettingsError."""
     ensure_data_dir(settings)
     return ServiceContext(
-        store=Store(settings.database()),
+        # Half of the threads at most wait for turns, so that the other half serves everybody else.
+        store=Store(settings.database(), most_waiting=max(1, settings.worker_threads // 2)),
         sealer=Sealer(settings.load_kek()),
         policy=settings.policy(),
         rng=SystemRng(),

@@ -27,12 +27,15 @@ ALLOWED_FIELDS = frozenset(
         "url",
         "revision",
         "enrolments",
+        "worker",
+        "exit_code",
+        "delay_s",
     }
 )
 
 
-def configure_logs() -> None:
-    """Set up structlog for this process."""
+def configure_logs(level: str = "info") -> None:
+    """Set up structlog for this process: events of this level ("debug", "info", "warning", "error") and above."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -40,7 +43,7 @@ def configure_logs() -> None:
             keep_allowed_fields,
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )

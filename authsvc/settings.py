@@ -14,7 +14,7 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -124,8 +124,15 @@ class Settings(BaseSettings):
     port: int = Field(default=8443, ge=0, le=65535)
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    workers: int = Field(1, ge=1, le=256)
+    """Processes that serve; the numbers below are for each of them."""
     max_connections: int = Field(512, ge=1, le=65536)
     """Connections served at once; beyond it 503. Bounds what unauthenticated bodies can hold in memory."""
+    max_queued: int = Field(64, ge=1, le=65536)
+    """Requests of devices that have a worker thread or wait for one, and the same number of others; beyond it 503."""
+    head_timeout_s: float = Field(10.0, ge=0.1, le=3600)
+    body_timeout_s: float = Field(30.0, ge=0.1, le=3600)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
 
     @field_validator("allowed_rp_ids")

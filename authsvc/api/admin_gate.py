@@ -1,4 +1,4 @@
-"""What stands before the admin API: the token first, then its scopes, then a bound on the body, and only then the
+"""What stands before the admin API: the token first, then its scopes, then bounds on the body, and only then the
 framework.
 
 The framework would read a body of any size, and parse it, before it asked who sent it.
@@ -14,10 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..errors import Refused
 from ..services.api_tokens import Principal, authenticate_token
 from ..services.context import ServiceContext
 from .admin_access import PREFIX, listed
 from .problems import internal_error, problem_response, response_to
+from .request_body import bounded_body
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -29,9 +31,10 @@ class AdminGate:
     Whose token it is stands in `request.state.principal` from then on.
     """
 
-    def __init__(self, app: ASGIApp, ctx: ServiceContext) -> None:
+    def __init__(self, app: ASGIApp, ctx: ServiceContext, *, body_timeout_s: float) -> None:
         self._app = app
         self._ctx = ctx
+        self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -50,10 +53,16 @@ class AdminGate:
             await problem_response("unauthenticated", {"field": "authorization"})(scope, receive, send)
             return
         refusal = _refusal(principal, request.method, path)
-        body = await _bounded_body(request) if refusal is None else refusal
-        if isinstance(body, Response):
-            await body(scope, receive, send)
+        if refusal is not None:
+            await refusal(scope, receive, send)
             return
+        try:
+            body = await bounded_body(request, max_bytes=MAX_BODY_BYTES, timeout_s=self._body_timeout_s)
+        except Refused as refused:
+            await problem_response(refused.code, refused.extension)(scope, receive, send)
+            return
+        except ClientDisconnect:
+            return  # nobody is there to read an answer
         request.state.principal = principal
         await self._app(scope, _replay(body, receive), _never_stored(send))
 
@@ -76,18 +85,6 @@ def _refusal(principal: Principal, method: str, path: str) -> Response | None:
     if scopes is None:
         return problem_response("method_not_allowed", headers={"Allow": ", ".join(sorted(entry.by_method))})
     return None if principal.scopes & scopes else problem_response("forbidden")
-
-
-async def _bounded_body(request: Request) -> bytes | Response:
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return problem_response("too_large", {"max_bytes": MAX_BODY_BYTES})
-    except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
-    return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

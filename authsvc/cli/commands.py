@@ -35,13 +35,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve; 1 by default.", min=1, max=256)] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the URL here once listening.")] = None,
 ) -> None:
     """Run the server until it is told to stop."""
-    given = {"host": host, "port": port, "tls_cert_file": tls_cert, "tls_key_file": tls_key}
+    named = {"host": host, "port": port, "tls_cert_file": tls_cert, "tls_key_file": tls_key, "workers": workers}
+    given = {name: value for name, value in named.items() if value is not None}
     with errors_for_operators():
-        settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-        serve_until_stopped(settings, ready_file)
+        serve_until_stopped(load_settings(**given), given, ready_file)
 
 
 @app.command()
