@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = None
     max_connections: int = Field(512, ge=1, le=65536)
     """Connections served at once; beyond it 503. Bounds what unauthenticated bodies can hold in memory."""
+    audit_checkpoint_s: int = Field(30, ge=1, le=86_400)
+    """How often the events since the last checkpoint are signed."""
     worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
 
     @field_validator("allowed_rp_ids")

@@ -35,6 +35,7 @@ from mpc.login.enrolment_messages import (
     RecoveryStart,
     RevokeCredential,
 )
+from mpc.login.history import MAX_PAGE_BYTES, HistoryPage, HistoryRequest
 from mpc.login.messages import Acknowledgement, Message3
 from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
@@ -150,6 +151,11 @@ class ServerApi:
         identity = signing_key_id(enrolment_id=message.enrolment_id)
         body = self._post("/v1/recoveries/finish", message.encode(), new_key, identity, limit=_COUNTERS_BYTES)
         return _decoded(Accepted.decode, body)
+
+    def history(self, message: HistoryRequest, key: RequestKey) -> HistoryPage:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/history", message.encode(), key, identity, limit=MAX_PAGE_BYTES)
+        return _decoded(HistoryPage.decode, body)
 
     def _post(
         self,

@@ -18,7 +18,7 @@ from ..app import create_context
 from ..services import administration
 from ..settings import load_settings
 from ..store import migrate as migrations
-from . import ceremonies, recipients
+from . import audit, ceremonies, recipients
 from .serving import serve_until_stopped
 from .shell import OUT, context, errors_for_operators, id_of_16_bytes, local_time, without_markup
 
@@ -157,6 +157,7 @@ def config() -> None:
 
 recipients.add_commands(app)
 ceremonies.add_commands(app)
+audit.add_commands(app)
 
 
 def main() -> None:
