@@ -19,6 +19,7 @@ from .api.back_pressure import BoundedRequests
 from .api.problems import install_problem_handlers
 from .logs import configure_logs
 from .sealing import Sealer
+from .services.checkpoint_thread import CheckpointThread
 from .services.context import ServiceContext
 from .services.readiness import adopt_kek
 from .settings import Settings, ensure_data_dir
@@ -38,16 +39,19 @@ def create_app(settings: Settings) -> FastAPI:
     configure_logs(settings.log_level)
     ctx = create_context(settings)
     workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="tandem")
+    checkpoints = CheckpointThread(ctx, settings.audit_checkpoint_s)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _OTHER_THREADS
         prepare_database(ctx)
+        checkpoints.start()
         structlog.get_logger().info("started", revision=migrate.head_revision())
         try:
             yield
         finally:
             workers.shutdown(wait=True)
+            checkpoints.stop()
             ctx.store.close()
 
     # No interactive documentation pages: they load scripts from elsewhere. The slash is part of an address

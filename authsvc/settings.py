@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     head_timeout_s: float = Field(10.0, ge=0.1, le=3600)
     body_timeout_s: float = Field(30.0, ge=0.1, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    audit_checkpoint_s: int = Field(30, ge=1, le=86_400)
+    """How often the events since the last checkpoint are signed."""
     worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
 
     @field_validator("allowed_rp_ids")

@@ -14,6 +14,7 @@ from typing import Any
 
 from device_sdk.ceremony_report import CeremonyReport
 from device_sdk.device import Capture, ChooseAccount, CredentialInfo, Device, Options
+from device_sdk.history import History
 from device_sdk.provisioning import ProvisionedKeyInfo
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.recipient import Recipient
@@ -85,6 +86,10 @@ class AsyncDevice:
 
     async def rotate_template(self, code: str, captures: Sequence[Any]) -> None:
         await asyncio.to_thread(self._device.rotate_template, code, captures)
+
+    async def history(self) -> History:
+        """`Device.history`."""
+        return await asyncio.to_thread(self._device.history)
 
     async def confirm_now(self, timeout_s: float = 5.0) -> bool:
         return await asyncio.to_thread(self._device.confirm_now, timeout_s)

@@ -22,6 +22,7 @@ from device_sdk.confirmer import Confirmer
 from device_sdk.enrolment import check_encoder, default_encoder
 from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.expiry import unexpired
+from device_sdk.history import History, read_history
 from device_sdk.key_generation import MODULUS_BITS
 from device_sdk.provisioning import (
     ProvisionedKeyInfo,
@@ -344,6 +345,18 @@ class Device:
                 )
         finally:
             self._last = report.finish()
+
+    def history(self) -> History:
+        """All that the server ever recorded of this enrolment, newest first: every login signed in its name above all.
+
+        Read from the first event on and checked: against the hashes that chain it, against the last event that this
+        vault has seen, and against the logins that this device completed. A copy's logins show here as well. Costs no
+        attempt, and works in quarantine. Raises HistoryAltered, ServerMisbehaved, ServerRefused, ServerUnavailable,
+        TransportError.
+        """
+        with self._store.in_flight:
+            finish_outstanding(self._store, self._api)
+            return read_history(self._store, self._api)
 
     def confirm_now(self, timeout_s: float = 5.0) -> bool:
         """Deliver an outstanding confirmation in the foreground: True if none is left.

@@ -148,6 +148,29 @@ class ServerMisbehaved(TandemError):
         super().__init__(f"the server's answer failed a check ({self.reason}); nothing was released, tell the operator")
 
 
+class HistoryAltered(TandemError):
+    """The server's record of this enrolment is not the one it was / tell the user and the operator.
+
+    `reason` is a stable word: rolled_back (it ends before the last event seen), rewritten (an event seen before is
+    another now), broken (it does not agree with itself), or logins_missing (logins that this device completed are not
+    in it). A server that was restored from a backup looks like this; so does one that lies.
+    """
+
+    code = "history_altered"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason if reason in _HISTORY_REASONS else "broken"
+        super().__init__(f"{_HISTORY_REASONS[self.reason]}; show this to the user and ask the operator")
+
+
+_HISTORY_REASONS = {
+    "rolled_back": "the server's record of this enrolment ends before an event that was seen in it earlier",
+    "rewritten": "the server's record of this enrolment was changed since it was last read",
+    "broken": "the server's record of this enrolment does not agree with itself",
+    "logins_missing": "logins that this device completed are missing from the server's record of this enrolment",
+}
+
+
 class ServerRefused(TandemError):
     """The server refused the request for the reason in `code` / report the code to the operator."""
 

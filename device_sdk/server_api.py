@@ -36,6 +36,7 @@ from mpc.login.enrolment_messages import (
     RecoveryStart,
     RevokeCredential,
 )
+from mpc.login.history import MAX_PAGE_BYTES, HistoryPage, HistoryRequest
 from mpc.login.messages import Acknowledgement, Message3
 from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
@@ -168,6 +169,11 @@ class ServerApi:
         identity = signing_key_id(enrolment_id=message.enrolment_id)
         body = self._send("/v1/rotations/settle", message.encode(), key, identity)
         return _decoded(RotationSettled.decode, body)
+
+    def history(self, message: HistoryRequest, key: RequestKey) -> HistoryPage:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/history", message.encode(), key, identity, limit=MAX_PAGE_BYTES)
+        return _decoded(HistoryPage.decode, body)
 
     def _post(
         self,

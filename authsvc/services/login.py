@@ -130,8 +130,9 @@ def commit_verdict(
             return Outcome(refusal=Refused("not_active"))
 
         def consumed(state: LoginState = "failed", reason: str | None = None, **details: bytes | None) -> None:
-            event = login_event(enrolment, credential, statement, reason)
-            _consume(ctx, conn, enrolment, statement, body, state, event, **details)
+            kind = _kind_of(enrolment, statement)
+            event = login_event(enrolment, credential, statement, kind, reason)
+            _consume(ctx, conn, enrolment, statement, body, state, kind, event, **details)
 
         def caught(reason: QuarantineReason) -> Outcome:
             consumed(reason=reason)
@@ -304,6 +305,7 @@ def _consume(
     statement: LoginStatement,
     body: bytes,
     state: LoginState,
+    kind: LoginKind,
     event: LoginEvent,
     *,
     token_hash: bytes | None = None,
@@ -328,7 +330,7 @@ def _consume(
                 at=now,
                 cost=cost,
                 state=state,
-                kind=_kind_of(enrolment, statement),
+                kind=kind,
                 token_hash=token_hash,
                 sealed_rho=sealed_rho,
                 request_hash=hashlib.sha256(body).digest(),

@@ -11,7 +11,7 @@ from ..store.credentials import CredentialRow
 from ..store.enrolments import EnrolmentRow
 from ..store.event_names import EventName
 from ..store.events import EventDetail
-from ..store.logins import LoginRow
+from ..store.logins import LoginKind, LoginRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +23,25 @@ class LoginEvent:
 
 
 def login_event(
-    enrolment: EnrolmentRow, credential: CredentialRow | None, statement: LoginStatement, reason: str | None
+    enrolment: EnrolmentRow,
+    credential: CredentialRow | None,
+    statement: LoginStatement,
+    kind: LoginKind,
+    reason: str | None,
 ) -> LoginEvent:
     """An attempt that is counted: answered if `reason` is None, else refused for that reason."""
     if reason is None and credential is not None:
-        told = LoginDetail(
-            statement.ot_index, statement.epoch, statement.kind, statement.credential_id, credential.rp_id
-        )
+        told = LoginDetail(statement.ot_index, statement.epoch, kind, statement.credential_id, credential.rp_id)
         return LoginEvent("login_answered", told.as_detail())
     detail: dict[str, str | int | None] = {
         "reason": reason,
         "ot_index": statement.ot_index,
         "epoch": statement.epoch,
-        "kind": statement.kind,
+        "kind": kind,
     }
     if credential is not None and credential.enrolment_id == enrolment.id:
         # Another enrolment's passkey is not this one's to read about.
-        of_passkey = LoginDetail(statement.ot_index, statement.epoch, statement.kind, credential.id, credential.rp_id)
+        of_passkey = LoginDetail(statement.ot_index, statement.epoch, kind, credential.id, credential.rp_id)
         detail |= of_passkey.as_detail()
     return LoginEvent("attempt_failed", detail)
 

@@ -152,7 +152,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             template_attempts=0,
             updated_at=now,
         )
-        detail: EventDetail = {"code_id": hashed.hex(), "match": purpose == "rotate"}
+        detail: EventDetail = {"code_id": hashed.hex(), "epoch": epoch, "match": purpose == "rotate"}
         append_event(conn, at=now, enrolment_id=current.id, name="template_rotated", detail=detail)
     return Accepted(epoch, current.last_index).encode()
 

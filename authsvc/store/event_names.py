@@ -74,7 +74,7 @@ EVENTS: Mapping[EventName, str] = {
     "relying_party_revoked": "All passkeys of one relying party were ended.",
     "rotation_code_issued": "A code to rotate the template was issued; `match`: only with a match of the present one.",
     "shares_imported": "The server's halves of a ceremony were imported.",
-    "template_rotated": "The device brought a new template and new base keys.",
+    "template_rotated": "The device brought a new template and new base keys; `epoch` is the one that began.",
     "template_share_shown": "The server's half of the template was printed on its machine.",
     "token_issued": "An API token was issued; `scopes` tells what it may do.",
     "token_revoked": "An API token was revoked.",

@@ -121,7 +121,7 @@ def find_events(
         events.c.id < before_id if before_id is not None else None,
     ]
     condition = and_(True, *[each for each in wanted if each is not None])
-    rows = conn.execute(select(*ALL_COLUMNS).where(condition).order_by(events.c.id.desc()).limit(limit))
+    rows = conn.execute(select(*_ALL).where(condition).order_by(events.c.id.desc()).limit(limit))
     return [EventRow(*row) for row in rows]
 
 
@@ -143,7 +143,7 @@ def _insert(
 
 
 _COLUMNS = tuple(item.name for item in fields(EventRow))
-ALL_COLUMNS = [events.c[name] for name in _COLUMNS]
+_ALL = [events.c[name] for name in _COLUMNS]
 _INSERT = Prepared(insert(events).inline().values({name: bindparam(name) for name in _COLUMNS if name != "id"}))
 _LOAD_HEAD = Prepared(
     select(enrolments.c.audit_seq, enrolments.c.audit_hash).where(enrolments.c.id == bindparam("id")).with_for_update()
@@ -153,6 +153,6 @@ _STORE_HEAD = Prepared(
     .where(enrolments.c.id == bindparam("row_id"))
     .values(audit_seq=bindparam("audit_seq"), audit_hash=bindparam("audit_hash"))
 )
-_MINE = select(*ALL_COLUMNS).where(events.c.enrolment_id == bindparam("enrolment_id"))
+_MINE = select(*_ALL).where(events.c.enrolment_id == bindparam("enrolment_id"))
 _LATEST = _MINE.order_by(events.c.seq.desc()).limit(bindparam("latest"))
 _AFTER = Prepared(_MINE.where(events.c.seq > bindparam("seq")).order_by(events.c.seq).limit(bindparam("limit")))

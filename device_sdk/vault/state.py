@@ -22,6 +22,7 @@ from device_sdk.vault.provisioned import (
 )
 from mpc.errors import DecodeError
 from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
+from mpc.login.history import HASH_BYTES
 from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
@@ -98,6 +99,14 @@ class PendingRotation(NeverPickled):
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryHead:
+    """The last event of this enrolment's history that was seen: its number and its hash, which fixes all before it."""
+
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceState(NeverPickled):
     """The whole durable state of one enrolment. `with_…` methods give the state after a step."""
 
@@ -122,6 +131,8 @@ class DeviceState(NeverPickled):
     provisioned: tuple[ProvisionedKey, ...] = ()
     """Dealt keys that no registration has taken yet, oldest import first. One that a registration is trying stands
     here too until it succeeds, so that a crash in between loses nothing."""
+    history: HistoryHead | None = None
+    """How far the server's record of this enrolment was read and checked."""
 
     def credential(self, credential_id: bytes) -> Credential:
         """The credential with that id. KeyError if there is none."""
@@ -266,6 +277,8 @@ class DeviceState(NeverPickled):
             values["recipient"] = recipient_map(self.recipient)
         if self.provisioned:
             values["provisioned"] = [provisioned_map(key) for key in self.provisioned]
+        if self.history is not None:
+            values["history"] = {"seq": self.history.seq, "hash": self.history.hash}
         return codec.encode(values)
 
     @classmethod
@@ -304,7 +317,14 @@ def _read_state(fields: codec.Fields) -> DeviceState:
             else None
         ),
         provisioned=_read_all_provisioned(fields) if fields.has("provisioned") else (),
+        history=_read_history(fields.fields("history")) if fields.has("history") else None,
     )
+
+
+def _read_history(fields: codec.Fields) -> HistoryHead:
+    result = HistoryHead(seq=fields.uint("seq", at_most=MAX_INDEX), hash=fields.bytes("hash", length=HASH_BYTES))
+    fields.done()
+    return result
 
 
 def _read_all_provisioned(fields: codec.Fields) -> tuple[ProvisionedKey, ...]:

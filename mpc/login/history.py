@@ -35,6 +35,8 @@ MAX_PAGE_BYTES: Final = PAGE_EVENTS * (MAX_DETAIL_BYTES + MAX_EVENT_NAME_BYTES +
 LOGIN_ANSWERED: Final = "login_answered"
 LOGIN_CONFIRMED: Final = "login_confirmed"
 ATTEMPT_FAILED: Final = "attempt_failed"
+LOGIN_KINDS: Final = (*KINDS, "rotate")
+"""A login of kind "rotate" shows the match for a template rotation; its signature is for no relying party."""
 EPOCH_IS: Final = frozenset({"history_begun", "template_rotated"})
 """Events whose detail tells the epoch from which on every confirmed login stands in the chain."""
 
@@ -164,7 +166,7 @@ class LoginDetail:
         return cls(
             ot_index=fields.uint("ot_index", at_most=MAX_INDEX),
             epoch=fields.uint("epoch", at_most=MAX_INDEX),
-            kind=fields.text("kind", at_most=8, one_of=KINDS),
+            kind=fields.text("kind", at_most=8, one_of=LOGIN_KINDS),
             credential_id=credential_id,
             rp_id=None if values.get("rp_id") is None else _rp_id(fields),
         )
