@@ -17,11 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .problems import problem_response
 
 PREFIX = "/v1/admin"
+GUARDED = (PREFIX, "/metrics")
+"""What begins like this is behind the token."""
 MAX_BODY_BYTES = 16 * 1024
 
 
 class AdminGate:
-    """ASGI: lets requests under /v1/admin through with the bearer token (RFC 6750), and all others as they are."""
+    """ASGI: lets requests to `GUARDED` through with the bearer token (RFC 6750), and all others as they are."""
 
     def __init__(self, app: ASGIApp, admin_token: str) -> None:
         self._app = app
@@ -30,7 +32,7 @@ class AdminGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         # The path as the router will see it, whatever the application is mounted under.
-        if scope["type"] != "http" or not get_route_path(scope).startswith(PREFIX):
+        if scope["type"] != "http" or not get_route_path(scope).startswith(GUARDED):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

@@ -10,7 +10,7 @@ from mpc.primitives.rng import Rng
 from ..policy import Policy
 from ..sealing import Sealer
 from ..store.engine import Store
-from .wrong_proofs import WrongProofs
+from .leases import Leases
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class ServiceContext:
     rng: Rng
     clock: Callable[[], float]
     """Unix time in seconds."""
-    wrong_proofs: WrongProofs = field(default_factory=WrongProofs)
-    """How many pairing proofs that pair nothing each enrolment may still send."""
+    leases: Leases = field(default_factory=Leases)
+    """What this process holds of the rate limits that all share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,5 @@ class SignedRequest:
     headers: Mapping[str, str] = field(repr=False)
     """Names in lower case; repeated fields joined by a comma and a space."""
     body: bytes = field(repr=False)
+    address: str | None = None
+    """Who asks, for rate limits; None if that is not known or would stand for everybody."""

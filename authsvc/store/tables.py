@@ -112,6 +112,7 @@ codes = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
     Column("used_at", Double),
+    Column("attempts", Integer, nullable=False, server_default="0"),
 )
 
 events = Table(
@@ -153,4 +154,12 @@ ceremonies = Table(
     Column("signing_key", LargeBinary(32), nullable=False),
     Column("imported_at", Double, nullable=False),
     Column("revoked_at", Double),
+)
+
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("full_at", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )
