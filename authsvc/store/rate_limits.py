@@ -29,8 +29,9 @@ def wait_s(conn: Connection, key: bytes, tokens: int, *, burst: int, interval_s:
     row = _LOAD.first(conn, {"key": key})
     if row is None:
         return 0.0
-    # A time beyond a whole bucket is that of a clock which was set back since.
-    full_at = min(float(row[0]), now + burst * interval_s)
+    full_at = float(row[0])
+    if full_at > now + burst * interval_s + _MAX_SKEW_S:
+        return 0.0
     return max(0.0, full_at + tokens * interval_s - (now + burst * interval_s))
 
 
@@ -39,23 +40,25 @@ def remove_full_buckets(conn: Connection, before: float, limit: int) -> None:
     conn.execute(_FORGET, {"before": before, "most": limit})
 
 
-# Both databases read this. A bucket is never emptier than empty, whatever a clock said that was set back since; so a
-# row that cannot be served now can be in `interval_s`.
+_MAX_SKEW_S = 60
+"""How far the clocks of two hosts may be apart."""
+# Both databases read this. A time so far ahead that no bucket could be that empty was written before a clock was set
+# back, or under a larger burst: waiting for it could shut somebody out for as long as the clock was wrong, so the bucket
+# is full.
+_NOW, _SPAN = "CAST(:now AS DOUBLE PRECISION)", "CAST(:span AS DOUBLE PRECISION)"
 _FULL_AT = (
-    "CASE WHEN rate_limits.full_at < CAST(:now AS DOUBLE PRECISION) THEN CAST(:now AS DOUBLE PRECISION)"
-    " WHEN rate_limits.full_at > CAST(:now AS DOUBLE PRECISION) + CAST(:span AS DOUBLE PRECISION)"
-    " THEN CAST(:now AS DOUBLE PRECISION) + CAST(:span AS DOUBLE PRECISION)"
+    f"CASE WHEN rate_limits.full_at < {_NOW} OR rate_limits.full_at > {_NOW} + {_SPAN} + {_MAX_SKEW_S} THEN {_NOW}"
     " ELSE rate_limits.full_at END"
 )
-# A microsecond of slack: times are binary fractions, and the last token of a bucket must not be lost to rounding.
+# A millisecond of slack: times are binary fractions, and the last token of a bucket must not be lost to rounding.
 _TAKE = Prepared(
     text(
         "INSERT INTO rate_limits (key, full_at)"
         " SELECT :key, CAST(:now AS DOUBLE PRECISION) + CAST(:taken AS DOUBLE PRECISION)"
-        " WHERE CAST(:taken AS DOUBLE PRECISION) <= CAST(:span AS DOUBLE PRECISION) + 0.000001"
+        " WHERE CAST(:taken AS DOUBLE PRECISION) <= CAST(:span AS DOUBLE PRECISION) + 0.001"
         f" ON CONFLICT (key) DO UPDATE SET full_at = {_FULL_AT} + CAST(:taken AS DOUBLE PRECISION)"
         f" WHERE {_FULL_AT} + CAST(:taken AS DOUBLE PRECISION)"
-        " <= CAST(:now AS DOUBLE PRECISION) + CAST(:span AS DOUBLE PRECISION) + 0.000001"
+        " <= CAST(:now AS DOUBLE PRECISION) + CAST(:span AS DOUBLE PRECISION) + 0.001"
         " RETURNING full_at"
     )
 )
