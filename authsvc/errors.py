@@ -36,7 +36,7 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "forbidden": Problem(403, "Not allowed with this token", "The token is good, but none of its scopes allows this."),
     "bad_enrolment_code": Problem(
-        403, "Code refused", "The one-time code is unknown, expired or used. Ask for a new one."
+        403, "Code refused", "The one-time code is unknown, expired, used, or was tried too often. Ask for a new one."
     ),
     "rp_not_allowed": Problem(
         403, "Relying party not allowed", "This server serves no credentials for that relying party."
@@ -105,7 +105,9 @@ PROBLEMS: dict[str, Problem] = {
         415, "Unsupported media type", "The content type is not the one this address takes."
     ),
     "throttled": Problem(
-        429, "Wait before the next attempt", "Too many attempts in a row; wait `retry_after_s` seconds."
+        429,
+        "Wait before the next attempt",
+        "Too many attempts in a row, or too many requests; wait `retry_after_s` seconds.",
     ),
     "budget_spent": Problem(429, "Attempt budget spent", "This enrolment has used up its attempts for now."),
     "internal": Problem(500, "Internal error", "The server failed. The operator finds the cause under `request_id`."),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import os
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
@@ -37,6 +38,7 @@ from sqlalchemy.exc import ArgumentError
 from mpc.login.profile import Profile
 from mpc.provisioning.signed_document import normal_fingerprint
 
+from .logs import LogLevel
 from .policy import Limits, Policy
 from .sealing import KEK_BYTES
 from .store.sqlite import sqlite_url
@@ -81,11 +83,20 @@ class LimitSettings(BaseModel):
     freshness_s: int = Field(default=60, ge=5, le=600)
     enrolment_code_lifetime_s: int = Field(default=86_400, ge=60, le=30 * 86_400)
     recovery_code_lifetime_s: int = Field(default=86_400, ge=60, le=30 * 86_400)
+    enrolment_code_attempts: int = Field(default=10, ge=2, le=1000)
+    address_requests_per_s: float = Field(default=50.0, ge=0, le=100_000, allow_inf_nan=False)
+    address_burst: int = Field(default=1000, ge=1, le=1_000_000)
+    enrolment_requests_per_s: float = Field(default=10.0, ge=0, le=100_000, allow_inf_nan=False)
+    enrolment_burst: int = Field(default=2000, ge=1, le=1_000_000)
+    wrong_codes_per_hour: int = Field(default=30, ge=0, le=100_000)
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitSettings:
         if self.max_delay_s < self.first_delay_s:
             raise ValueError("max_delay_s must not be below first_delay_s")
+        for name in ("address_requests_per_s", "enrolment_requests_per_s"):
+            if 0 < getattr(self, name) < 0.001:
+                raise ValueError(f"{name} must be 0 (off) or at least 0.001")
         if self.consecutive_before_disabled < self.consecutive_before_delay:
             raise ValueError("consecutive_before_disabled must not be below consecutive_before_delay")
         return self
@@ -132,9 +143,13 @@ class Settings(BaseSettings):
     """Requests of devices that have a worker thread or wait for one, and the same number of others; beyond it 503."""
     head_timeout_s: float = Field(10.0, ge=0.1, le=3600)
     body_timeout_s: float = Field(30.0, ge=0.1, le=3600)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
     audit_checkpoint_s: int = Field(30, ge=1, le=86_400)
     """How often the events since the last checkpoint are signed."""
+    trusted_proxies: list[str] = []
+    """Addresses and networks whose X-Forwarded-For is believed."""
+    log_level: LogLevel = "info"
+    log_addresses: bool = False
+    tracing: bool = False
     worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
 
     @field_validator("allowed_rp_ids")
@@ -157,6 +172,16 @@ class Settings(BaseSettings):
     @classmethod
     def _fingerprints(cls, values: list[str]) -> list[str]:
         return [normal_fingerprint(value) for value in values]
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, values: list[str]) -> list[str]:
+        for value in values:
+            try:
+                ipaddress.ip_network(value)
+            except ValueError:
+                raise ValueError("each must be an IP address or a network such as 10.0.0.0/8") from None
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

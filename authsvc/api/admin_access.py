@@ -11,6 +11,9 @@ from starlette.routing import compile_path
 from ..tokens import Scope
 
 PREFIX = "/v1/admin"
+METRICS_PATH = "/metrics"
+GUARDED = (PREFIX, METRICS_PATH)
+"""What begins like one of these is behind a token."""
 
 ANYBODY: Final = frozenset(Scope)
 READING: Final = frozenset({Scope.OPERATOR, Scope.AUDITOR})
@@ -63,7 +66,8 @@ def _compiled() -> list[tuple[Pattern[str], dict[str, frozenset[Scope]]]]:
         by_path.setdefault(path, {})[method] = scopes
     # Fixed paths before those with parameters, as in the router.
     ordered = sorted(by_path.items(), key=lambda item: item[0].count("{"))
-    return [(compile_path(PREFIX + path)[0], by_method) for path, by_method in ordered]
+    patterns = [(compile_path(PREFIX + path)[0], by_method) for path, by_method in ordered]
+    return [*patterns, (compile_path(METRICS_PATH)[0], {"GET": READING})]
 
 
 _PATTERNS = _compiled()

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import Refused
 from ..services.api_tokens import Principal, authenticate_token
 from ..services.context import ServiceContext
-from .admin_access import PREFIX, listed
+from .admin_access import GUARDED, listed
 from .problems import internal_error, problem_response, response_to
 from .request_body import bounded_body
 
@@ -25,8 +25,8 @@ MAX_BODY_BYTES = 16 * 1024
 
 
 class AdminGate:
-    """ASGI: lets requests under /v1/admin through that bring a bearer token (RFC 6750) with a scope for their route,
-    and all others as they are.
+    """ASGI: lets requests to `GUARDED` through that bring a bearer token (RFC 6750) with a scope for their route, and
+    all others as they are.
 
     Whose token it is stands in `request.state.principal` from then on.
     """
@@ -40,7 +40,7 @@ class AdminGate:
         """ASGI."""
         # The path as the router will see it, whatever the application is mounted under.
         path = get_route_path(scope) if scope["type"] == "http" else ""
-        if not path.startswith(PREFIX):
+        if not path.startswith(GUARDED):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

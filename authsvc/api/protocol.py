@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mpc.login.messages import message_1_max_bytes
 
 from ..errors import Refused
+from ..metrics import QUEUED
+from ..observation import carried, current
 from ..services import (
     confirmation,
     credentials,
@@ -103,6 +105,7 @@ class ProtocolRoutes:
         if endpoint is None:
             await self._app(scope, receive, send)
             return
+        scope["route"] = endpoint  # as the framework's router does, for whoever tells the request later
         response = await self._answer(endpoint, Request(scope, receive))
         await response(scope, receive, send)
 
@@ -115,7 +118,8 @@ class ProtocolRoutes:
             signed = await _signed_request(request, endpoint.max_body_bytes, self._body_timeout_s)
             with self._places.one():
                 loop = asyncio.get_running_loop()
-                content = await loop.run_in_executor(self._workers, endpoint.use_case, self._ctx, signed)
+                use_case = carried(endpoint.use_case, QUEUED.inc)
+                content = await loop.run_in_executor(self._workers, use_case, self._ctx, signed)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except Exception as error:
@@ -140,4 +144,5 @@ async def _signed_request(request: Request, max_body_bytes: int, timeout_s: floa
     # The path as sent: what was signed is the encoded form.
     path = (request.scope.get("raw_path") or b"").decode("latin-1").partition("?")[0] or request.scope["path"]
     body = await bounded_body(request, max_bytes=max_body_bytes, timeout_s=timeout_s)
-    return SignedRequest(request.method, authority, path, headers, body)
+    exchange = current()
+    return SignedRequest(request.method, authority, path, headers, body, exchange.address if exchange else None)

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from ..app import create_app, prepare_database
+from ..metrics import shared_by_workers
 from ..services.context import ServiceContext
 from ..settings import Settings, SettingsError
 from .server_process import Server, uvicorn_config
@@ -56,8 +57,9 @@ def serve_until_stopped(settings: Settings, given: Mapping[str, Any], ready_file
             started = server.started
         else:
             context.store.close()
-            supervisor = Supervisor(settings.workers, listener, given, ready)
-            supervisor.run()
+            with shared_by_workers(settings.data_dir):
+                supervisor = Supervisor(settings.workers, listener, given, ready)
+                supervisor.run()
             started = supervisor.has_been_ready
     finally:
         listener.close()

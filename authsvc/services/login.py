@@ -28,6 +28,7 @@ from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, Share
 from mpc.threshold_rsa.encodings import Algorithm
 
 from ..errors import Refused
+from ..observation import login_came_to, step_ended
 from ..policy import Policy
 from ..store.credentials import CredentialRow, load_credential, set_sign_count
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
@@ -71,6 +72,8 @@ Computed = Verdict | Crashed
 class Outcome:
     """What the transaction wrote, as what the device is told."""
 
+    row: str = ""
+    """In metrics; a refusal that writes nothing goes by its code."""
     reply: bytes | None = field(default=None, repr=False)
     refusal: Refused | None = None
     error: Exception | None = None
@@ -79,6 +82,16 @@ class Outcome:
 
 def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """Message 1 to message 2. Raises Refused, or DecodeError for malformed bodies."""
+    try:
+        outcome = _outcome(ctx, request)
+    except Refused as refused:
+        login_came_to(refused.code)
+        raise
+    login_came_to(outcome.row or (outcome.refusal.code if outcome.refusal else "crashed"))
+    return _told(outcome)
+
+
+def _outcome(ctx: ServiceContext, request: SignedRequest) -> Outcome:
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
     message = _parsed(ctx.policy, enrolment, request.body)
@@ -90,15 +103,19 @@ def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
         # other logins may have gone by while this one waited. Nothing about security rests on the turn: however many
         # requests computed at the same time, `commit_verdict` would tell at most one failed verdict.
         with ctx.store.enrolment_turn(enrolment.id):
+            step_ended("turn")
             return _decided(ctx, enrolment, message, request.body)
     except TurnNotFree:
         raise Refused("unavailable") from None
 
 
-def _decided(ctx: ServiceContext, enrolment: EnrolmentRow, message: Message1, body: bytes) -> bytes:
-    """Message 2, in the enrolment's turn. `enrolment` is the row that authenticated the request."""
+def _decided(ctx: ServiceContext, enrolment: EnrolmentRow, message: Message1, body: bytes) -> Outcome:
+    """What became of it, in the enrolment's turn. `enrolment` is the row that authenticated the request."""
     confirmation = message.statement.confirmation
-    unknown = None if confirmation is None else _settle(ctx, enrolment.id, confirmation)
+    unknown = None
+    if confirmation is not None:
+        unknown = _settle(ctx, enrolment.id, confirmation)
+        step_ended("settle")
     with ctx.store.read() as conn:
         current = load_enrolment(conn, enrolment.id) or enrolment
         # C4. If the login is of an epoch that is over, it goes on to row L4: under a fresh index it is signed
@@ -106,11 +123,13 @@ def _decided(ctx: ServiceContext, enrolment: EnrolmentRow, message: Message1, bo
         if unknown is not None and message.statement.epoch >= current.epoch:
             raise unknown
         snapshot = _advisory_snapshot(ctx, conn, current, message)
+    step_ended("advisory")
     for _ in range(_MAX_RECOMPUTATIONS):
         computed = _compute(ctx, snapshot, message, body)
         outcome = commit_verdict(ctx, snapshot, message, body, computed)
+        step_ended("commit")
         if outcome.recompute is None:
-            return _told(outcome)
+            return outcome
         snapshot = outcome.recompute
     raise Refused("unavailable")
 
@@ -125,6 +144,7 @@ def commit_verdict(
     statement = message.statement
     with ctx.store.write_enrolment() as conn:
         enrolment = load_enrolment(conn, snapshot.enrolment.id, lock=True)
+        step_ended("lock")
         credential = load_credential(conn, statement.credential_id)
         if enrolment is None:
             return Outcome(refusal=Refused("not_active"))
@@ -137,7 +157,7 @@ def commit_verdict(
         def caught(reason: QuarantineReason) -> Outcome:
             consumed(reason=reason)
             quarantine(ctx, conn, enrolment, reason)
-            return Outcome(refusal=Refused("quarantined"))
+            return Outcome(reason, refusal=Refused("quarantined"))
 
         # L5 before all other rows: a failed proof against the current Δ must never be thrown away by a refusal
         # that the device can bring about meanwhile (a revoked credential, an index used by a parallel request).
@@ -163,7 +183,7 @@ def commit_verdict(
             return caught("share_tag_failed")
         if isinstance(computed, Crashed):
             consumed(reason="computation_failed")
-            return Outcome(error=computed.error)
+            return Outcome("crashed", error=computed.error)
         if not _authenticator_data_is_right(statement, credential):  # L7
             consumed(reason="bad_authenticator_data")
             # The counter tells an honest device that somebody else has signed with a copy of it.
@@ -176,7 +196,7 @@ def commit_verdict(
             ),
         )
         set_sign_count(conn, credential.id, sign_count_of(statement.authenticator_data))
-    return Outcome(reply=computed.message_2)
+    return Outcome("answered", reply=computed.message_2)
 
 
 def _parsed(policy: Policy, enrolment: EnrolmentRow, body: bytes) -> Message1:
@@ -255,7 +275,8 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             template=open_template(ctx.sealer, enrolment, profile),
             key_share=open_key_share(ctx.sealer, credential),
         )
-        verdict = decide(ctx.rng, state, message, body)
+        step_ended("open")
+        verdict = decide(ctx.rng, state, message, body, step_ended)
     except Exception as error:
         # Whatever it was, it is told only after it has been counted: an uncounted difference between
         # "the proof failed" and "something else failed" would be a free answer about Δ.

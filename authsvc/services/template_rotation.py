@@ -27,7 +27,7 @@ from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 
 from ..codes import code_hash
 from ..errors import Refused
-from ..store.codes import CodePurpose, find_code, take_code, withdraw_codes
+from ..store.codes import UNLIMITED, CodePurpose, find_code, take_code, withdraw_codes
 from ..store.credentials import list_credentials
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import EventDetail, append_event
@@ -35,6 +35,7 @@ from ..store.logins import forget_rotation_logins, load_login, void_pending_logi
 from .administration import IssuedCode, existing_enrolment, insert_new_code
 from .context import COMMAND_LINE, ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
+from .one_time_codes import try_code
 from .secrets_at_rest import open_receiver_state, seal_base_keys, seal_receiver_state, seal_template
 
 
@@ -74,17 +75,17 @@ def issue_rotation_code(
 
 
 def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
-    """First request: checks the code without using it, makes the server's half of a fresh base OT.
+    """First request: counts a try of the code without using it up, makes the server's half of a fresh base OT.
 
     The answer tells the current epoch; where the device is at another one it gets no offer that could be finished.
-    Raises Refused: "unauthenticated", "not_active", "bad_enrolment_code"; DecodeError.
+    Raises Refused: "unauthenticated", "not_active", "bad_enrolment_code", "throttled"; DecodeError.
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
         message = RotationStart.decode(request.body)
         require_same_enrolment(enrolment, message.enrolment_id)
         _require_in_service(ctx, enrolment)
-        purpose = _purpose_of(conn, enrolment.id, message.code, ctx.clock())
+    tried = try_code(ctx, request, message.code, "rotate", "rotate_unmatched", enrolment_id=enrolment.id)
     base_ot_id = ctx.rng.bytes(ID_BYTES)
     state = receiver_round_1(ctx.rng, BaseOtContext(enrolment.id, base_ot_id))
     with ctx.store.write_enrolment() as conn:
@@ -101,7 +102,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
                 pending_base_ot_id=base_ot_id,
                 updated_at=ctx.clock(),
             )
-    return RotationOffer(enrolment.id, base_ot_id, state.message, current.epoch, purpose == "rotate").encode()
+    return RotationOffer(enrolment.id, base_ot_id, state.message, current.epoch, tried.purpose == "rotate").encode()
 
 
 def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
@@ -207,7 +208,7 @@ def _purpose_of(conn: Connection, enrolment_id: bytes, text: str, now: float) ->
     hashed = code_hash(text)
     purposes: tuple[CodePurpose, ...] = ("rotate", "rotate_unmatched")
     for purpose in purposes if hashed is not None else ():
-        code = find_code(conn, hashed or b"", purpose, now)
+        code = find_code(conn, hashed or b"", purpose, now, UNLIMITED)
         if code is not None and code.enrolment_id == enrolment_id:
             return purpose
     raise Refused("bad_enrolment_code")

@@ -17,12 +17,14 @@ class Backend:
 
     begin_read: a snapshot. begin_write: excludes every other write transaction, in all processes and on all hosts.
     begin_enrolment: lets write transactions about other enrolments go on beside it.
+    begin_counters: waits for no other transaction where the database can, and may be forgotten in a power failure.
     """
 
     engine: Engine
     begin_read: str
     begin_write: str
     begin_enrolment: str
+    begin_counters: str
     driver_error: type[Exception]
     """What the driver raises when the database cannot serve, at BEGIN and COMMIT."""
     writers_turn: Callable[[], AbstractContextManager[Any]]

@@ -11,6 +11,8 @@ from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select,
 from .pages import Page, Position, page_of
 from .tables import codes
 
+UNLIMITED = 2**31 - 1
+"""For `at_most`, where tries were counted before."""
 CodePurpose = Literal["enrol", "recover", "rotate", "rotate_unmatched"]
 """`rotate` asks for a match of the present template, `rotate_unmatched` carries a rotation alone."""
 
@@ -71,9 +73,19 @@ def take_code(conn: Connection, code_hash: bytes, purpose: CodePurpose, now: flo
     return None if row is None else TakenCode(*row)
 
 
-def find_code(conn: Connection, code_hash: bytes, purpose: CodePurpose, now: float) -> TakenCode | None:
-    """What a code would give if it were used now, without using it. None as for `take_code`."""
-    row = conn.execute(_FIND, {"row_code_hash": code_hash, "row_purpose": purpose, "now": now}).first()
+def find_code(conn: Connection, code_hash: bytes, purpose: CodePurpose, now: float, at_most: int) -> TakenCode | None:
+    """What a code would give if it were used now, without using it. None as for `take_code`, or if it has been tried
+    `at_most` times.
+    """
+    values = {"row_code_hash": code_hash, "row_purpose": purpose, "now": now, "at_most": at_most}
+    row = conn.execute(_FIND, values).first()
+    return None if row is None else TakenCode(*row)
+
+
+def count_try(conn: Connection, code_hash: bytes, purpose: CodePurpose, now: float, at_most: int) -> TakenCode | None:
+    """The same, counting one more try of the code."""
+    values = {"row_code_hash": code_hash, "row_purpose": purpose, "now": now, "at_most": at_most}
+    row = conn.execute(_TRY, values).first()
     return None if row is None else TakenCode(*row)
 
 
@@ -136,8 +148,12 @@ _USABLE = and_(
     codes.c.used_at.is_(None),
     codes.c.expires_at > bindparam("now"),
 )
-_FIND = select(codes.c.label, codes.c.enrolment_id).where(_USABLE)
+_TRIABLE = and_(_USABLE, codes.c.attempts < bindparam("at_most"))
+_FIND = select(codes.c.label, codes.c.enrolment_id).where(_TRIABLE)
 _TAKE = update(codes).where(_USABLE).values(used_at=bindparam("now")).returning(codes.c.label, codes.c.enrolment_id)
+_TRY = (
+    update(codes).where(_TRIABLE).values(attempts=codes.c.attempts + 1).returning(codes.c.label, codes.c.enrolment_id)
+)
 _WITHDRAW = (
     update(codes)
     .where(codes.c.enrolment_id == bindparam("row_enrolment_id"), codes.c.used_at.is_(None))

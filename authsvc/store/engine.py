@@ -106,6 +106,18 @@ class Store:
                 self._of_thread.turn = None
                 self._end_turn(driver, key)
 
+    @contextmanager
+    def write_counters(self) -> Iterator[Connection]:
+        """A transaction about rows of `rate_limits` and nothing else: beside all others where the database can, and
+        not certain to be on disk when it ends.
+        """
+        with (
+            self._typed_errors(),
+            self._backend.writers_turn(),
+            self._transaction(self._backend.begin_counters) as connection,
+        ):
+            yield connection
+
     def close(self) -> None:
         """Close all connections; SQLite then folds its write-ahead log into the file."""
         for connection in list(self._kept):

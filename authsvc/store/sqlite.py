@@ -38,6 +38,9 @@ def sqlite_backend(url: URL) -> Backend:
         begin_read="BEGIN",
         begin_write="BEGIN IMMEDIATE",
         begin_enrolment="BEGIN IMMEDIATE",
+        # As durable as the others: how durable is a property of the connection here, and one that a verdict is written
+        # on must never be left with less.
+        begin_counters="BEGIN IMMEDIATE",
         driver_error=sqlite3.DatabaseError,
         writers_turn=lambda: one_writer,
         in_transaction=lambda driver: bool(driver.in_transaction),

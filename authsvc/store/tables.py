@@ -116,6 +116,7 @@ codes = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
     Column("used_at", Double),
+    Column("attempts", Integer, nullable=False, server_default="0"),
 )
 
 events = Table(
@@ -199,4 +200,12 @@ console_sessions = Table(
     Column("token_id", LargeBinary(16), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
+)
+
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("full_at", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )

@@ -151,7 +151,7 @@ class TestFrame:
         self.assert_problem(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == "POST"
 
-    @pytest.mark.parametrize("path", ["/", "/v1", "/v1/logins/", "/v1/login", "/docs", "/openapi.json", "/v1/logins/x"])
+    @pytest.mark.parametrize("path", ["/", "/v1", "/v1/logins/", "/v1/login", "/docs", "/redoc", "/v1/logins/x"])
     def test_an_unknown_address_is_not_found_and_never_redirected(self, path: str, client: TestClient) -> None:
         self.assert_problem(client.post(path, content=b"", follow_redirects=False), 404, "not_found")
 
