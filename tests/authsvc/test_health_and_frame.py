@@ -170,7 +170,9 @@ class TestFaultsOfUseCases:
 
         workers = ThreadPoolExecutor(1)
         endpoint = protocol.Endpoint("/v1/test", use_case, 100)
-        app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=[endpoint], workers=workers)
+        app.add_middleware(
+            protocol.ProtocolRoutes, ctx=ctx, endpoints=[endpoint], workers=workers, max_queued=1, body_timeout_s=5
+        )
         with TestClient(app) as client:
             answer = client.post("/v1/test", content=b"\xa0", headers=CBOR)
         workers.shutdown()
@@ -213,7 +215,14 @@ def test_the_signed_parts_reach_the_use_case_as_the_client_sent_them(settings: S
 
     workers = ThreadPoolExecutor(1)
     endpoints = [protocol.Endpoint("/v1/test", use_case, 10)]
-    app.add_middleware(protocol.ProtocolRoutes, ctx=app.state.context, endpoints=endpoints, workers=workers)
+    app.add_middleware(
+        protocol.ProtocolRoutes,
+        ctx=app.state.context,
+        endpoints=endpoints,
+        workers=workers,
+        max_queued=1,
+        body_timeout_s=5,
+    )
     with TestClient(app) as client:
         answer = client.post(
             "http://Example.COM:80/v1/test?x=1",
