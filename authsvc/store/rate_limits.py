@@ -43,8 +43,8 @@ def remove_full_buckets(conn: Connection, before: float, limit: int) -> None:
 _MAX_SKEW_S = 60
 """How far the clocks of two hosts may be apart."""
 # Both databases read this. A time so far ahead that no bucket could be that empty was written before a clock was set
-# back, or under a larger burst: waiting for it could shut somebody out for as long as the clock was wrong, so
-# the bucket is full.
+# back, or under a larger burst: waiting for it could shut somebody out for as long as the clock was wrong, so that
+# bucket is full.
 _NOW, _SPAN = "CAST(:now AS DOUBLE PRECISION)", "CAST(:span AS DOUBLE PRECISION)"
 _FULL_AT = (
     f"CASE WHEN rate_limits.full_at < {_NOW} OR rate_limits.full_at > {_NOW} + {_SPAN} + {_MAX_SKEW_S} THEN {_NOW}"
