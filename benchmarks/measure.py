@@ -14,12 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import gmpy2
-
 from authsvc.services import administration
 from authsvc.services.context import ServiceContext
 from benchmarks import parts, plain_rsa_server
 from benchmarks.people import Person, enrolled
+from benchmarks.powmod import Powmod
 from benchmarks.processes import ServerProcess
 from benchmarks.rows import Combination, Row
 from benchmarks.stopwatch import REST, Stopwatch
@@ -65,7 +64,7 @@ class _Tally:
 
 def measure(bench: Bench, combination: Combination, logins: int, advance: Callable[[int], None]) -> Row:
     """Run one row. `advance` is told how many logins were done since."""
-    tally, watch, powmods, plain = _Tally(), Stopwatch(), _Powmod(combination.modulus_bits), _Plain(bench, combination)
+    tally, watch, powmods, plain = _Tally(), Stopwatch(), Powmod(combination.modulus_bits), _Plain(bench, combination)
     apart = _person_without_network(bench, combination, watch)
     done, calls_apart, seed = 0, 0, 0
     gate = GatedTransport(HttpTransport(bench.server.url))
@@ -171,29 +170,6 @@ def _person_without_network(bench: Bench, combination: Combination, watch: Stopw
     return person
 
 
-class _Powmod:
-    """Bare `gmpy2.powmod_sec`: same modulus length, a private exponent of full length."""
-
-    def __init__(self, bits: int) -> None:
-        self._modulus = gmpy2.mpz(_full_length(bits) | 1)
-        self._exponent = gmpy2.mpz(_full_length(bits))
-        self._samples_ms: list[float] = []
-
-    def one(self) -> None:
-        base = gmpy2.mpz(secrets.randbits(self._modulus.bit_length() - 1))
-        start = time.thread_time_ns()
-        gmpy2.powmod_sec(base, self._exponent, self._modulus)
-        self._samples_ms.append((time.thread_time_ns() - start) / 1e6)
-
-    @property
-    def median_ms(self) -> float:
-        return statistics.median(self._samples_ms)
-
-    @property
-    def mean_ms(self) -> float:
-        return statistics.mean(self._samples_ms)
-
-
 class _Plain:
     """Round trips for a plain RSA signature, by the SDK's own transport with its request signatures."""
 
@@ -231,7 +207,7 @@ def _row(
     combination: Combination,
     logins: int,
     tally: _Tally,
-    powmods: _Powmod,
+    powmods: Powmod,
     plain: _Plain,
     gate: GatedTransport,
     watch: Stopwatch,
@@ -297,10 +273,6 @@ def _with_difference(names: Sequence[str], wholes: Sequence[dict[str, float]], m
     summed = {name: sum(whole.get(name, 0.0) for whole in wholes) for name in names}
     summed[parts.HTTP] = max(0.0, measured_ms - sum(summed.values()))
     return {name: spent for name, spent in summed.items() if spent > 0.0}
-
-
-def _full_length(bits: int) -> int:
-    return secrets.randbits(bits) | 1 << (bits - 1)
 
 
 def _p95(samples: list[float]) -> float:

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+
+from benchmarks.cpu_clocks import process_cpu_s
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
@@ -18,13 +20,13 @@ _IDLE_SAMPLE_S = 1.0
 class ServerProcess:
     """`python -m MODULE …` that writes its URL into a ready file; running inside the `with` block.
 
-    `directory`: its own, for data and log. Settings of the calling environment do not reach it.
+    `directory`: its own, for data and log. Settings of the calling environment do not reach it, only these `settings`.
     """
 
-    def __init__(self, arguments: Sequence[str], directory: Path) -> None:
+    def __init__(self, arguments: Sequence[str], directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self._directory = directory
-        self._environment = {name: text for name, text in os.environ.items() if not name.startswith("TANDEM_")}
-        self._environment["TANDEM_DATA_DIR"] = str(directory / "data")
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("TANDEM_")}
+        self._environment = {**kept, "TANDEM_DATA_DIR": str(directory / "data"), **(settings or {})}
         self._ready = directory / "ready"
         self._log = directory / "log"
         self._command = [sys.executable, "-m", *arguments, "--ready-file", str(self._ready)]
@@ -41,13 +43,14 @@ class ServerProcess:
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    def cpu_s(self) -> float:
-        """CPU seconds of all its threads since it started, in user and kernel, to the nanosecond.
-
-        The kernel's clock of another process (clock_getcpuclockid(3)); the ticks of /proc would be 10 ms.
-        """
+    @property
+    def pid(self) -> int:
         assert self._process is not None
-        return time.clock_gettime((~self._process.pid << 3) | 2)
+        return self._process.pid
+
+    def cpu_s(self) -> float:
+        """CPU seconds of all its threads since it started."""
+        return process_cpu_s(self.pid)
 
     def note_idle_share(self) -> None:
         """Sample what it uses while nobody asks anything. Call once it has warmed up."""
