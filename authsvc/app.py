@@ -15,6 +15,7 @@ from mpc.primitives.rng import SystemRng
 from .api import admin, health, profiles, protocol
 from .api.admin_gate import AdminGate
 from .api.problems import install_problem_handlers
+from .console.application import Console
 from .logs import configure_logs
 from .sealing import Sealer
 from .services.context import ServiceContext
@@ -60,6 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router(ctx, migrate.head_revision()))
     app.include_router(admin.router(ctx))
     app.add_middleware(AdminGate, ctx=ctx)
+    if settings.console:
+        app.add_middleware(Console, ctx=ctx)
     # Added last, so outermost: a login passes through nothing that it does not need.
     app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=protocol.protocol_endpoints(ctx), workers=workers)
     return app
