@@ -46,7 +46,7 @@ def bar_chart(
     """up, down: a name and one figure for each bucket."""
     up_max, down_max = max(up[1]), max(down[1])
     up_scale, down_scale = _scale(up_max), _scale(down_max)
-    # Both halves are drawn to one measure, but the smaller one keeps enough room to be seen.
+    # Each half has a measure of its own, which its label tells, so that the smaller one can be seen at all.
     share_up = min(8, max(2, round(10 * up_max / (up_max + down_max)))) if up_max + down_max else 5
     middle = _HEIGHT * share_up / 10
     parts = []
