@@ -63,10 +63,10 @@ class LockedOut(TandemError):
 
 
 class BudgetSpent(TandemError):
-    """The attempts allowed for this enrolment are used up / use another way in, or enrol anew."""
+    """The attempts allowed for this enrolment are used up / use another way in, or ask the operator for a rotation."""
 
     code = "budget_spent"
-    message = "the attempts allowed for this enrolment are used up; use another way in, or enrol anew"
+    message = "the attempts allowed for this enrolment are used up; use another way in, or ask the operator"
 
 
 class Quarantined(TandemError):

@@ -110,6 +110,8 @@ def export(
 ) -> None:
     """Everything stored about one user as JSON, without shares and keys. Leaves an event."""
     with context() as ctx:
+        if out is not None and out.exists():  # said before the event is written
+            raise SettingsError(f"{out} exists already; name another file, or move it away")
         document = personal_data.export_user(ctx, id_of_16_bytes(enrolment_id, "enrolment_id"))
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         if out is not None:

@@ -196,13 +196,11 @@ def test_a_wrong_key_setting_is_refused_without_repeating_it(text: str, monkeypa
 def test_secrets_show_neither_in_the_table_nor_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = base64.b64encode(os.urandom(32)).decode()
     monkeypatch.setenv("TANDEM_KEK", secret)
-    monkeypatch.setenv("TANDEM_DATABASE_URL", f"postgresql://u:{secret[::-1].replace('/', '_')}@h/db")
 
     settings = load_settings()
     shown = repr(settings) + str(settings.as_table())
 
     assert secret not in shown
-    assert secret[::-1].replace("/", "_") not in shown
 
 
 def test_the_wait_doubles_up_to_the_cap() -> None:

@@ -273,7 +273,7 @@ def test_a_missing_unknown_or_mistyped_field_is_named(name: str, data: st.DataOb
             with pytest.raises(DecodeError) as caught:
                 KINDS[name].decode(codec.encode({k: v for k, v in good.items() if k != field}))
             assert caught.value.field == f"{name}.{field}"
-        for wrong in ([], None, True, -1, 1.5):
+        for wrong in ([], None, 1 if type(good[field]) is bool else True, -1, 1.5):
             with pytest.raises(DecodeError) as caught:
                 KINDS[name].decode(codec.encode(good | {field: wrong}))
             assert caught.value.field.startswith(f"{name}.{field}")
