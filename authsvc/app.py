@@ -20,8 +20,9 @@ from .api.back_pressure import BoundedRequests
 from .api.client_address import parse_network
 from .api.observed import ObservedRequests
 from .api.problems import install_problem_handlers
+from .console.application import Console
 from .logs import configure_logs
-from .metrics import tell_build
+from .metrics import login_latency, tell_build
 from .sealing import Sealer
 from .services.checkpoint_thread import CheckpointThread
 from .services.context import ServiceContext
@@ -83,6 +84,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(admin.router(ctx))
     openapi.describe(app, ctx.policy)
     app.add_middleware(AdminGate, ctx=ctx, body_timeout_s=settings.body_timeout_s)
+    if settings.console:
+        app.add_middleware(Console, ctx=ctx)
     app.add_middleware(BoundedRequests, most=settings.max_queued)
     # What is added later stands further out: a login passes through the next three and nothing else.
     app.add_middleware(
@@ -113,6 +116,7 @@ def create_context(settings: Settings) -> ServiceContext:
         policy=settings.policy(),
         rng=SystemRng(),
         clock=time.time,
+        login_latency=login_latency,
     )
 
 

@@ -6,12 +6,13 @@ Every label is a word of this program, so the number of series has a bound that 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from .observation import Exchange
+from .services.context import LoginLatency
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The library reads it when it is imported, and writes its values to files there."""
 _FOLDER_PREFIX = "metrics-of-"
+_LOGINS_PATH = "/v1/logins"
 _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _STEP_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 
@@ -104,13 +107,45 @@ def count(route: str, exchange: Exchange, status: int, ended: float) -> None:
 
 def exposition() -> bytes:
     """All metrics in Prometheus' text format (version 0.0.4), of every worker of this server."""
+    return generate_latest(_of_all_workers())
+
+
+def login_latency() -> LoginLatency | None:
+    """How long logins took since this server was started, read off the histogram; None before the first one.
+
+    Within a bucket the logins are taken to lie evenly, as Prometheus' histogram_quantile does.
+    """
+    buckets = [
+        (float(sample.labels["le"]), sample.value)
+        for family in _of_all_workers().collect()
+        for sample in family.samples
+        if sample.name == "tandem_request_seconds_bucket" and sample.labels["route"] == _LOGINS_PATH
+    ]
+    buckets.sort()
+    if not buckets or not buckets[-1][1]:
+        return None
+    p50, p95, p99 = (1000 * _quantile(buckets, share) for share in (0.5, 0.95, 0.99))
+    return LoginLatency(p50, p95, p99, int(buckets[-1][1]), "since this server was started")
+
+
+def _quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    """Seconds. buckets: (upper bound, how many up to it), ascending; the last bound is infinite."""
+    wanted, lower, below = share * buckets[-1][1], 0.0, 0.0
+    for upper, up_to in buckets:
+        if up_to >= wanted:
+            return lower if math.isinf(upper) else lower + (upper - lower) * (wanted - below) / (up_to - below)
+        lower, below = upper, up_to
+    return lower
+
+
+def _of_all_workers() -> CollectorRegistry:
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None:
-        return generate_latest(REGISTRY)
+        return REGISTRY
     _drop_gauges_of_the_dead(Path(folder))
     everybody = CollectorRegistry()
     MultiProcessCollector(everybody, path=folder)  # type: ignore[no-untyped-call]
-    return generate_latest(everybody)
+    return everybody
 
 
 @contextlib.contextmanager

@@ -137,6 +137,8 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = None
     workers: int = Field(1, ge=1, le=256)
     """Processes that serve; the numbers below are for each of them."""
+    console: bool = True
+    """Whether the web console is served, under /console."""
     max_connections: int = Field(512, ge=1, le=65536)
     """Connections served at once; beyond it 503. Bounds what unauthenticated bodies can hold in memory."""
     max_queued: int = Field(64, ge=1, le=65536)

@@ -17,6 +17,19 @@ COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True, slots=True)
+class LoginLatency:
+    """How long logins took to be answered, in milliseconds, for people who watch."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    count: int
+    """Of how many logins these are the figures."""
+    over: str
+    """Of which ones, in words: "since this server was started", say."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceContext:
     """The server's tools, made once at start and shared by all requests."""
 
@@ -28,6 +41,8 @@ class ServiceContext:
     """Unix time in seconds."""
     leases: Leases = field(default_factory=Leases)
     """What this process holds of the rate limits that all share."""
+    login_latency: Callable[[], LoginLatency | None] | None = None
+    """Where something measures it: its figures so far. The database holds none."""
 
 
 @dataclass(frozen=True, slots=True)
