@@ -23,6 +23,7 @@ from mpc.login.enrolment_messages import (
     RecoveryFinish,
     RecoveryStart,
 )
+from mpc.login.history import HistoryEvent, HistoryPage, HistoryRequest
 from mpc.login.messages import (
     MAX_AUTHENTICATOR_DATA_BYTES,
     MAX_INDEX,
@@ -166,6 +167,24 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "accepted": Kind(Accepted.decode, st.builds(Accepted, epoch=_indices, last_index=_indices)),
+    "history_request": Kind(HistoryRequest.decode, st.builds(HistoryRequest, enrolment_id=_ids, after=_indices)),
+    "history_page": Kind(
+        HistoryPage.decode,
+        st.builds(
+            HistoryPage,
+            events=st.lists(
+                st.builds(
+                    HistoryEvent,
+                    at=st.floats(0, 1e12),
+                    name=st.sampled_from(["enrolled", "login_answered"]),
+                    detail=st.sampled_from(["{}", '{"reason":"clone_proved"}']),
+                ),
+                max_size=3,
+            ).map(tuple),
+            head_seq=_indices,
+            head_hash=_bytes(32),
+        ),
+    ),
 }
 
 
