@@ -32,6 +32,7 @@ from authsvc.errors import Refused
 from authsvc.policy import Limits, Policy
 from authsvc.sealing import Sealer
 from authsvc.services import administration, login, template_rotation
+from authsvc.services.audit_verification import verify_log
 from authsvc.services.confirmation import apply_confirmation
 from authsvc.services.context import ServiceContext, SignedRequest
 from authsvc.services.frame import authenticated_enrolment
@@ -39,7 +40,7 @@ from authsvc.store import migrate
 from authsvc.store.credentials import CredentialRow, list_credentials
 from authsvc.store.engine import Store
 from authsvc.store.enrolments import EnrolmentRow, load_enrolment
-from authsvc.store.events import list_events
+from authsvc.store.events import find_events, list_events
 from authsvc.store.logins import LoginRow
 from authsvc.store.tables import logins, metadata
 from device_sdk import Device
@@ -210,7 +211,22 @@ class Server:
         return template_rotation.issue_rotation_code(self.ctx, enrolment_id, without_match=without_match).code
 
     def close(self) -> None:
-        self.store.close()
+        try:
+            assert_audited(self)
+        finally:
+            self.store.close()
+
+
+def assert_audited(server: Server) -> None:
+    """Whatever a test did: the audit log is whole, and every login that was answered or confirmed stands in it."""
+    with server.store.read() as conn:
+        rows = [LoginRow(**row._mapping) for row in conn.execute(logins.select())]
+        recorded = [(e.name, e.enrolment_id, json.loads(e.detail)) for e in find_events(conn, limit=10**6)]
+    report = verify_log(server.ctx)
+    assert report.ok, [each.text for each in report.findings]
+    for name, states in (("login_answered", {"pending", "void", "confirmed"}), ("login_confirmed", {"confirmed"})):
+        told = {(owner, detail["ot_index"]) for event, owner, detail in recorded if event == name}
+        assert {(row.enrolment_id, row.ot_index) for row in rows if row.state in states} <= told
 
 
 def answer_to(error: Exception) -> Answer:
