@@ -85,10 +85,14 @@ def tell_build(database_revision: str | None) -> None:
     BUILD.labels(version("tandem-auth"), sys.version.split()[0], database_revision or "none").set(1)
 
 
+def outcome_of(exchange: Exchange, status: int) -> str:
+    """`ok` or the problem code; `unanswered` if the client went away. status: 0 if no answer was begun."""
+    return exchange.code or ("ok" if 0 < status < 400 else "unanswered")
+
+
 def count(route: str, exchange: Exchange, status: int, ended: float) -> None:
     """Put a finished request into the metrics. ended: seconds of `time.perf_counter`."""
-    outcome = exchange.code or ("ok" if status < 400 else "other")
-    REQUESTS.labels(route, outcome).inc()
+    REQUESTS.labels(route, outcome_of(exchange, status)).inc()
     REQUEST_SECONDS.labels(route).observe(ended - exchange.started)
     last = exchange.started
     for step, at in exchange.laps:
