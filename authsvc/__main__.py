@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from .cli import main
 
-main()
+# A worker process imports this module too.
+if __name__ == "__main__":
+    main()

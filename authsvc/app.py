@@ -7,41 +7,62 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
 import structlog
 from fastapi import FastAPI
 
 from mpc.primitives.rng import SystemRng
 
-from .api import admin, health, profiles, protocol
+from .api import admin, health, metrics, openapi, profiles, protocol
+from .api.address_limit import AddressLimit
 from .api.admin_gate import AdminGate
+from .api.back_pressure import BoundedRequests
+from .api.client_address import parse_network
+from .api.observed import ObservedRequests
 from .api.problems import install_problem_handlers
 from .logs import configure_logs
+from .metrics import tell_build
 from .sealing import Sealer
+from .services.checkpoint_thread import CheckpointThread
 from .services.context import ServiceContext
 from .services.readiness import adopt_kek
 from .settings import Settings, ensure_data_dir
 from .store import migrate
 from .store.engine import Store
+from .tracing import otlp_tracer
+
+_OTHER_THREADS = 4
+"""For everything but the protocol. Each has a connection to the database; the framework's default would be 40."""
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application.
 
     Reads (or, at the first start, makes) the key files; the database is opened, migrated and checked when the
-    application starts. Raises SettingsError; at start MigrationError, WrongKek, StoreUnavailable.
+    application starts. Raises SettingsError, TracingUnavailable; at start MigrationError, WrongKek, StoreUnavailable.
     """
-    configure_logs()
+    configure_logs(settings.log_level)
     ctx = create_context(settings)
     workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="tandem")
+    checkpoints = CheckpointThread(ctx, settings.audit_checkpoint_s)
+    taker = ThreadPoolExecutor(1, thread_name_prefix="tandem-limits")
+    tracer = otlp_tracer() if settings.tracing else None
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _OTHER_THREADS
         prepare_database(ctx)
+        tell_build(migrate.head_revision())
+        checkpoints.start()
         structlog.get_logger().info("started", revision=migrate.head_revision())
         try:
             yield
         finally:
             workers.shutdown(wait=True)
+            taker.shutdown(wait=True)
+            checkpoints.stop()
+            if tracer is not None:
+                tracer.close()
             ctx.store.close()
 
     # No interactive documentation pages: they load scripts from elsewhere. The slash is part of an address
@@ -58,10 +79,27 @@ def create_app(settings: Settings) -> FastAPI:
     install_problem_handlers(app)
     app.include_router(profiles.router(ctx.policy))
     app.include_router(health.router(ctx, migrate.head_revision()))
+    app.include_router(metrics.router())
     app.include_router(admin.router(ctx))
-    app.add_middleware(AdminGate, admin_token=settings.load_admin_token())
-    # Added last, so outermost: a login passes through nothing that it does not need.
-    app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=protocol.protocol_endpoints(ctx), workers=workers)
+    openapi.describe(app, ctx.policy)
+    app.add_middleware(AdminGate, ctx=ctx, body_timeout_s=settings.body_timeout_s)
+    app.add_middleware(BoundedRequests, most=settings.max_queued)
+    # What is added later stands further out: a login passes through the next three and nothing else.
+    app.add_middleware(
+        protocol.ProtocolRoutes,
+        ctx=ctx,
+        endpoints=protocol.protocol_endpoints(ctx),
+        workers=workers,
+        max_queued=settings.max_queued,
+        body_timeout_s=settings.body_timeout_s,
+    )
+    app.add_middleware(AddressLimit, ctx=ctx, taker=taker)
+    app.add_middleware(
+        ObservedRequests,
+        trusted_proxies=[parse_network(each) for each in settings.trusted_proxies],
+        log_addresses=settings.log_addresses,
+        tracer=tracer,
+    )
     return app
 
 
@@ -69,7 +107,8 @@ def create_context(settings: Settings) -> ServiceContext:
     """The tools of the use cases, for the application and for command lines. Raises SettingsError."""
     ensure_data_dir(settings)
     return ServiceContext(
-        store=Store(settings.database()),
+        # Half of the threads at most wait for turns, so that the other half serves everybody else.
+        store=Store(settings.database(), most_waiting=max(1, settings.worker_threads // 2)),
         sealer=Sealer(settings.load_kek()),
         policy=settings.policy(),
         rng=SystemRng(),

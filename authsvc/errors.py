@@ -34,8 +34,9 @@ PROBLEMS: dict[str, Problem] = {
         "Request not authenticated",
         "The request signature does not verify for this key id, or is missing or stale.",
     ),
+    "forbidden": Problem(403, "Not allowed with this token", "The token is good, but none of its scopes allows this."),
     "bad_enrolment_code": Problem(
-        403, "Code refused", "The one-time code is unknown, expired or used. Ask for a new one."
+        403, "Code refused", "The one-time code is unknown, expired, used, or was tried too often. Ask for a new one."
     ),
     "rp_not_allowed": Problem(
         403, "Relying party not allowed", "This server serves no credentials for that relying party."
@@ -85,12 +86,28 @@ PROBLEMS: dict[str, Problem] = {
     "wrong_state": Problem(
         409, "Not possible in this state", "The enrolment or credential is not in a state that allows this."
     ),
+    "wrong_confirmation": Problem(
+        409,
+        "Confirmation does not fit",
+        "The confirmation is not the one for what would be done now. Look again first.",
+    ),
+    "match_impossible": Problem(
+        409,
+        "No match possible",
+        "The device cannot show a match: it has no passkey in use, or the template's attempts are used up. Vouch for"
+        " the person with `without_match`, or enrol anew.",
+    ),
+    "match_missing": Problem(
+        409, "No match shown", "The code asks for a confirmed login with the present template, and there was none."
+    ),
     "too_large": Problem(413, "Body too large", "The body is larger than any valid message for this address."),
     "unsupported_media_type": Problem(
         415, "Unsupported media type", "The content type is not the one this address takes."
     ),
     "throttled": Problem(
-        429, "Wait before the next attempt", "Too many attempts in a row; wait `retry_after_s` seconds."
+        429,
+        "Wait before the next attempt",
+        "Too many attempts in a row, or too many requests; wait `retry_after_s` seconds.",
     ),
     "budget_spent": Problem(429, "Attempt budget spent", "This enrolment has used up its attempts for now."),
     "internal": Problem(500, "Internal error", "The server failed. The operator finds the cause under `request_id`."),

@@ -1,5 +1,5 @@
-"""Logs: one JSON object a line on standard error, with allowed fields only. Bodies, keys and texts from
-clients never get in.
+"""Logs: one JSON object a line on standard error, with allowed fields only. Bodies, keys, ids and texts from clients
+never get in; a client's address only where a setting says so.
 """
 
 from __future__ import annotations
@@ -8,9 +8,13 @@ import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Literal
 
 import structlog
+
+from .observation import current
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 ALLOWED_FIELDS = frozenset(
     {
@@ -22,28 +26,43 @@ ALLOWED_FIELDS = frozenset(
         "route",
         "status",
         "code",
+        "ms",
+        "bytes_in",
+        "bytes_out",
+        "address",
         "exception",
         "where",
         "url",
         "revision",
         "enrolments",
+        "worker",
+        "exit_code",
+        "delay_s",
     }
 )
 
 
-def configure_logs() -> None:
-    """Set up structlog for this process."""
+def configure_logs(level: LogLevel = "info") -> None:
+    """Set up structlog for this process. level: what is less serious is left out."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_request_id,
             keep_allowed_fields,
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def add_request_id(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give every line that is written while a request is served that request's id."""
+    if (exchange := current()) is not None:
+        fields.setdefault("request_id", exchange.request_id)
+    return fields
 
 
 def keep_allowed_fields(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

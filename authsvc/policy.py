@@ -14,7 +14,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Attempt limits (NIST SP 800-63B-4, section 3.2.3), query budgets and lifetimes. Times in seconds."""
+    """Attempt limits (NIST SP 800-63B-4, section 3.2.3), query budgets, lifetimes, request rates. Times in seconds."""
 
     consecutive_before_delay: int = 5
     """Unconfirmed attempts in a row that are answered without waiting."""
@@ -32,6 +32,17 @@ class Limits:
     """How far a request's `created` may be from this server's clock, either way."""
     enrolment_code_lifetime_s: int = 86_400
     recovery_code_lifetime_s: int = 86_400
+    enrolment_code_attempts: int = 10
+    """Starts of an enrolment or a recovery that may name one code."""
+    address_requests_per_s: float = 50.0
+    """What an address regains; 0 switches its limit off. It may be a company's, or a telephone network's."""
+    address_burst: int = 1000
+    enrolment_requests_per_s: float = 10.0
+    """What an enrolment regains, and once more for its confirmations; 0 switches both limits off."""
+    enrolment_burst: int = 2000
+    """A device takes up to 1,000 provisioned keys in a row, with two requests each."""
+    wrong_codes_per_hour: int = 30
+    """One-time codes that an address may name in vain; 0 switches the limit off."""
 
     def delay_s(self, consecutive_failures: int) -> float:
         """How long after the last attempt the next one may come, given the unconfirmed attempts in a row so

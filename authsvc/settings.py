@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import os
 import secrets
 import stat
@@ -37,12 +38,12 @@ from sqlalchemy.exc import ArgumentError
 from mpc.login.profile import Profile
 from mpc.provisioning.signed_document import normal_fingerprint
 
+from .logs import LogLevel
 from .policy import Limits, Policy
 from .sealing import KEK_BYTES
 from .store.sqlite import sqlite_url
 
 POLICY_FILE_VARIABLE = "TANDEM_POLICY_FILE"
-_MIN_TOKEN_CHARACTERS = 20
 
 
 class SettingsError(Exception):
@@ -82,11 +83,20 @@ class LimitSettings(BaseModel):
     freshness_s: int = Field(default=60, ge=5, le=600)
     enrolment_code_lifetime_s: int = Field(default=86_400, ge=60, le=30 * 86_400)
     recovery_code_lifetime_s: int = Field(default=86_400, ge=60, le=30 * 86_400)
+    enrolment_code_attempts: int = Field(default=10, ge=2, le=1000)
+    address_requests_per_s: float = Field(default=50.0, ge=0, le=100_000, allow_inf_nan=False)
+    address_burst: int = Field(default=1000, ge=1, le=1_000_000)
+    enrolment_requests_per_s: float = Field(default=10.0, ge=0, le=100_000, allow_inf_nan=False)
+    enrolment_burst: int = Field(default=2000, ge=1, le=1_000_000)
+    wrong_codes_per_hour: int = Field(default=30, ge=0, le=100_000)
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitSettings:
         if self.max_delay_s < self.first_delay_s:
             raise ValueError("max_delay_s must not be below first_delay_s")
+        for name in ("address_requests_per_s", "enrolment_requests_per_s"):
+            if 0 < getattr(self, name) < 0.001:
+                raise ValueError(f"{name} must be 0 (off) or at least 0.001")
         if self.consecutive_before_disabled < self.consecutive_before_delay:
             raise ValueError("consecutive_before_disabled must not be below consecutive_before_delay")
         return self
@@ -116,8 +126,6 @@ class Settings(BaseSettings):
     database_url: str | None = None
     kek_file: Path | None = None
     kek: SecretStr | None = None
-    admin_token_file: Path | None = None
-    admin_token: SecretStr | None = None
     profiles: dict[str, ProfileSettings] = Field(default_factory=_default_profiles, min_length=1)
     allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
     provisioned_only_rp_ids: list[str] = []
@@ -127,8 +135,21 @@ class Settings(BaseSettings):
     port: int = Field(default=8443, ge=0, le=65535)
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    workers: int = Field(1, ge=1, le=256)
+    """Processes that serve; the numbers below are for each of them."""
     max_connections: int = Field(512, ge=1, le=65536)
     """Connections served at once; beyond it 503. Bounds what unauthenticated bodies can hold in memory."""
+    max_queued: int = Field(64, ge=1, le=65536)
+    """Requests of devices that have a worker thread or wait for one, and the same number of others; beyond it 503."""
+    head_timeout_s: float = Field(10.0, ge=0.1, le=3600)
+    body_timeout_s: float = Field(30.0, ge=0.1, le=3600)
+    audit_checkpoint_s: int = Field(30, ge=1, le=86_400)
+    """How often the events since the last checkpoint are signed."""
+    trusted_proxies: list[str] = []
+    """Addresses and networks whose X-Forwarded-For is believed."""
+    log_level: LogLevel = "info"
+    log_addresses: bool = False
+    tracing: bool = False
     worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
 
     @field_validator("allowed_rp_ids")
@@ -152,20 +173,19 @@ class Settings(BaseSettings):
     def _fingerprints(cls, values: list[str]) -> list[str]:
         return [normal_fingerprint(value) for value in values]
 
-    @field_validator("admin_token")
+    @field_validator("trusted_proxies")
     @classmethod
-    def _long_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < _MIN_TOKEN_CHARACTERS:
-            raise ValueError(f"must have at least {_MIN_TOKEN_CHARACTERS} characters")
-        return value
+    def _networks(cls, values: list[str]) -> list[str]:
+        for value in values:
+            try:
+                ipaddress.ip_network(value)
+            except ValueError:
+                raise ValueError("each must be an IP address or a network such as 10.0.0.0/8") from None
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        for one, other in (
-            ("database_path", "database_url"),
-            ("kek", "kek_file"),
-            ("admin_token", "admin_token_file"),
-        ):
+        for one, other in (("database_path", "database_url"), ("kek", "kek_file")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"set {one} or {other}, not both")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
@@ -248,29 +268,10 @@ class Settings(BaseSettings):
             raise SettingsError(f"kek_file: {path} must hold exactly {KEK_BYTES} bytes; restore it from its backup")
         return kek
 
-    def load_admin_token(self) -> str:
-        """The bearer token of the admin API: from the setting, or its file, which is made at the first start.
-        SettingsError.
-        """
-        if self.admin_token is not None:
-            return self.admin_token.get_secret_value()
-        path = self.admin_token_file or self.data_dir / "admin-token"
-        fresh = secrets.token_urlsafe(32).encode("ascii")
-        try:
-            token = _read_or_create(path, fresh, "admin_token_file").decode("ascii").strip()
-        except UnicodeDecodeError:
-            raise SettingsError(f"admin_token_file: {path} must hold printable ASCII") from None
-        if len(token) < _MIN_TOKEN_CHARACTERS or not token.isprintable():
-            raise SettingsError(
-                f"admin_token_file: {path} must hold at least {_MIN_TOKEN_CHARACTERS} characters in one line"
-            )
-        return token
-
     def as_table(self) -> dict[str, Any]:
         """The effective settings as plain values, with secrets hidden."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        for name in ("kek", "admin_token"):
-            values[name] = "(hidden)" if values[name] is not None else None
+        values["kek"] = "(hidden)" if values["kek"] is not None else None
         # A URL may carry a password.
         url = self.database()
         shown = {name: "***" if "pass" in name else value for name, value in url.query.items()}

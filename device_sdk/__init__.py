@@ -4,6 +4,7 @@ from device_sdk.async_device import AsyncDevice
 from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder, SignProjection, SimulatedSensor
 from device_sdk.device import CredentialInfo, Device, Inspection
 from device_sdk.errors import Advice, TandemError, WebAuthnError
+from device_sdk.history import History, LoginRecord, RecordedEvent
 from device_sdk.provisioning import ProvisionedKeyInfo
 from device_sdk.transport import HttpTransport, Transport
 from device_sdk.vault import KeyFile, Passphrase, PlatformKey, VaultKey
@@ -16,12 +17,15 @@ __all__ = [
     "CredentialInfo",
     "Device",
     "Encoder",
+    "History",
     "HttpTransport",
     "Inspection",
     "KeyFile",
+    "LoginRecord",
     "Passphrase",
     "PlatformKey",
     "ProvisionedKeyInfo",
+    "RecordedEvent",
     "SignProjection",
     "SimulatedSensor",
     "TandemError",

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from device_sdk.ceremony_report import CeremonyReport
 from device_sdk.device import Capture, ChooseAccount, CredentialInfo, Device, Options
+from device_sdk.history import History
 from device_sdk.provisioning import ProvisionedKeyInfo
 from mpc.primitives.hpke import HpkeSuite
 from mpc.provisioning.recipient import Recipient
@@ -81,6 +83,13 @@ class AsyncDevice:
 
     async def recover(self, code: str) -> None:
         await asyncio.to_thread(self._device.recover, code)
+
+    async def rotate_template(self, code: str, captures: Sequence[Any]) -> None:
+        await asyncio.to_thread(self._device.rotate_template, code, captures)
+
+    async def history(self) -> History:
+        """`Device.history`."""
+        return await asyncio.to_thread(self._device.history)
 
     async def confirm_now(self, timeout_s: float = 5.0) -> bool:
         return await asyncio.to_thread(self._device.confirm_now, timeout_s)

@@ -1,7 +1,7 @@
-"""`tandem-device`: the receiving end of provisioned keys, for vaults that a person or a script looks after.
+"""`tandem-device`: provisioned keys and the history of an enrolment, for vaults that a person or a script looks after.
 
-Each command opens the vault as an app would, so no app may have it open meanwhile. Only `import-share` and `delete`
-speak to the server.
+Each command opens the vault as an app would, so no app may have it open meanwhile. Only `import-share`, `delete`,
+`rotate-template` and `history` speak to the server.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from rich.table import Column, Table
 
 from device_sdk.command_files import (
     VaultKeyChoice,
+    grouped,
+    history_document,
     passphrase_from,
+    read_capture,
     require_no_file,
     require_replaceable,
+    shown,
     write_new,
     write_recipient,
 )
@@ -34,7 +38,7 @@ from mpc.provisioning.times import to_text
 
 app = typer.Typer(
     name="tandem-device",
-    help="Provisioned keys on a Tandem device: recipients, shares, and what a vault holds.",
+    help="Vaults of Tandem devices: provisioned keys, passkeys, and the history of an enrolment.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -173,11 +177,74 @@ def credentials(
     columns = ("relying party", "user", "algorithm", "bits", "signatures", "expires")
     table = Table(Column("id", no_wrap=True, min_width=43), *columns)
     for item in held:
-        # The user's name came from a relying party: nothing in it may steer a terminal.
-        user = "".join(letter if letter.isprintable() else "�" for letter in item.user_name).replace("[", "\\[")
+        # The user's name came from a relying party.
+        user = shown(item.user_name)
         row = (item.rp_id, user, item.algorithm, str(item.modulus_bits), str(item.sign_count), _expiry(item))
         table.add_row(base64url.encode(item.credential_id), *row)
     _out.print(table)
+
+
+@app.command()
+def rotate_template(
+    vault: Vault,
+    captures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Three or more codes of one person, each a .npy file of zeros and ones; with a mask two rows, the code"
+            " first. For a profile with several templates the groups one after the other, all of one size."
+        ),
+    ],
+    code: Annotated[str | None, typer.Option(help="The operator's code. Default: it is asked for.")] = None,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Put a new template in place, with the operator's code; the passkeys stay.
+
+    Unless the operator vouches for the person, one of the captures must match the present template. If an answer is
+    lost, the same command finds out what became of it.
+    """
+    with _errors_for_people():
+        samples = [read_capture(file) for file in captures]
+        with _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+            asked = code if code is not None else str(typer.prompt("Code from the operator"))
+            device.rotate_template(asked, grouped(samples, device.templates))
+    _out.print("rotated")
+
+
+@app.command()
+def history(
+    vault: Vault,
+    all_events: Annotated[
+        bool, typer.Option("--events", help="Every event instead of the logins: recoveries, refusals, revocations.")
+    ] = False,
+    as_json: AsJson = False,
+    key_file: KeyFileOption = None,
+    vault_passphrase_file: VaultPassphrase = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Show every login ever signed in this enrolment's name, newest first, from the server's record, and check that.
+
+    The vault remembers how far it has read: a server that changes the record later is told of.
+    """
+    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+        read = device.history()
+    if as_json:
+        _print_json(history_document(read))
+    elif all_events:
+        events = Table("number", Column("time", no_wrap=True), "event", "detail")
+        for event in read.events:
+            told = ", ".join(f"{name} {value}" for name, value in event.detail.items())
+            events.add_row(str(event.seq), to_text(int(event.at)), event.name, shown(told))
+        _out.print(events)
+    else:
+        logins = Table(Column("time", no_wrap=True), "relying party", "kind", Column("passkey", overflow="fold"))
+        logins.add_column("confirmed")
+        for login in read.logins:
+            confirmed = "no" if login.confirmed_at is None else "yes"
+            key_id = base64url.encode(login.credential_id)
+            logins.add_row(to_text(int(login.at)), login.rp_id or "", login.kind, key_id, confirmed)
+        _out.print(logins)
 
 
 @app.command()

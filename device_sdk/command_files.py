@@ -1,4 +1,4 @@
-"""The files that `tandem-device` reads and writes: keys of vaults, passphrases, and what it exports."""
+"""What `tandem-device` reads and writes: keys of vaults, passphrases, exports, and documents for programs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import secrets
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import typer
 
+from device_sdk.biometrics import BinaryCode
+from device_sdk.history import History
 from device_sdk.vault import KeyFile, KeySource, Passphrase, VaultKey, VaultKeyUnavailable, default_vault_key
 from device_sdk.vault.file import key_source
 from mpc.errors import DecodeError
+from mpc.primitives import base64url
 from mpc.provisioning.recipient import MAX_RECIPIENT_BYTES, Recipient
 
 _MAX_PASSPHRASE_BYTES = 4096
+_MAX_CAPTURE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,33 @@ class VaultKeyChoice:
                 raise VaultKeyUnavailable("only the app that made this vault has its key; call its SDK from that app")
 
 
+def read_capture(file: Path) -> BinaryCode:
+    """A code from a .npy file: n zeros and ones, or two rows of them, code and mask. ValueError, EncodingError."""
+    if file.stat().st_size > _MAX_CAPTURE_BYTES:
+        raise ValueError(f"{_shown(file)}: is too large for a code")
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ValueError(f"{_shown(file)}: is no .npy file") from None
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[0] == 2:
+        return BinaryCode(values[0], values[1])
+    return BinaryCode(values)
+
+
+def grouped(samples: list[BinaryCode], templates: int) -> list[BinaryCode] | list[list[BinaryCode]]:
+    """One group for each template, of one size. ValueError if they cannot be."""
+    if templates == 1:
+        return samples
+    size, over = divmod(len(samples), templates)
+    if over:
+        raise ValueError(f"this enrolment has {templates} templates; give as many captures for each")
+    return [samples[at : at + size] for at in range(0, len(samples), size)]
+
+
+def _shown(file: Path) -> str:
+    return str(file) if str(file).isprintable() else "-"
+
+
 def passphrase_from(file: Path | None, prompt: str, *, confirm: bool = False) -> str:
     """A passphrase from the first line of a file, or typed in without echo.
 
@@ -64,6 +97,32 @@ def passphrase_from(file: Path | None, prompt: str, *, confirm: bool = False) ->
         return line.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("the passphrase file must be UTF-8 text") from None
+
+
+def history_document(read: History) -> dict[str, Any]:
+    """A history for programs, newest first."""
+    return {
+        "logins": [
+            {
+                "at": login.at,
+                "rp_id": login.rp_id,
+                "credential_id": base64url.encode(login.credential_id),
+                "kind": login.kind,
+                "ot_index": login.ot_index,
+                "epoch": login.epoch,
+                "confirmed_at": login.confirmed_at,
+            }
+            for login in read.logins
+        ],
+        "events": [
+            {"seq": event.seq, "at": event.at, "name": event.name, "detail": event.detail} for event in read.events
+        ],
+    }
+
+
+def shown(text: str) -> str:
+    """Text that somebody else chose, in a table: nothing in it may steer a terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text).replace("[", "\\[")
 
 
 def require_no_file(path: Path) -> None:

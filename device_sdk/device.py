@@ -22,6 +22,7 @@ from device_sdk.confirmer import Confirmer
 from device_sdk.enrolment import check_encoder, default_encoder
 from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.expiry import unexpired
+from device_sdk.history import History, read_history
 from device_sdk.key_generation import MODULUS_BITS
 from device_sdk.provisioning import (
     ProvisionedKeyInfo,
@@ -35,6 +36,7 @@ from device_sdk.recovery import finish_outstanding, recover
 from device_sdk.registration import register
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
+from device_sdk.template_rotation import rotate_template, settle_rotation
 from device_sdk.transport import HttpTransport, RequestKey, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.keys import VaultKey, default_vault_key
@@ -294,7 +296,7 @@ class Device:
         """
         dealt_in = trusted_ceremony(manifest, ceremony_key)
         with self._store.in_flight:
-            finish_outstanding(self._store, self._api)
+            self._settle_outstanding()
             return import_share(self._store, self._api, source, dealt_in=dealt_in, now=self._clock())
 
     def delete(self, credential_id: bytes) -> None:
@@ -314,7 +316,47 @@ class Device:
         Raises EnrolmentRefused, StaleAfterRecovery (a copy overtook this device: enrol anew), TransportError.
         """
         with self._store.in_flight:
+            settle_rotation(self._store, self._api)
             recover(self._rng, self._store, self._api, code)
+
+    def rotate_template(self, code: str, captures: Sequence[Any]) -> None:
+        """Put a new template in place, with the operator's code; the passkeys stay, and so does the enrolment.
+
+        captures: three or more of one person, as for `enrol`. Unless the operator's code says otherwise, one of them
+        must match the present template, in a login that signs for nobody. The old template is good until the server has
+        the new one; if an answer is lost, this call again or the next ceremony finds out which of the two holds, and a
+        code that is not spent works again. Raises EncodingError, InconsistentCaptures, EnrolmentRefused (the code),
+        NoMatch, MatchMissing, NotActive, DeviceRestored, LockedOut, BudgetSpent, ServerMisbehaved, TransportError.
+        """
+        report = ReportBuilder("rotate")
+        try:
+            with self._store.in_flight:
+                finish_outstanding(self._store, self._api)
+                rotate_template(
+                    self._rng,
+                    self._store,
+                    self._api,
+                    self._confirmer,
+                    encoder=self._encoder,
+                    code=code,
+                    captures=captures,
+                    now=self._clock(),
+                    report=report,
+                )
+        finally:
+            self._last = report.finish()
+
+    def history(self) -> History:
+        """All that the server ever recorded of this enrolment, newest first: every login signed in its name above all.
+
+        Read from the first event on and checked: against the hashes that chain it, against the last event that this
+        vault has seen, and against the logins that this device completed. A copy's logins show here as well. Costs no
+        attempt, and works in quarantine. Raises HistoryAltered, ServerMisbehaved, ServerRefused, ServerUnavailable,
+        TransportError.
+        """
+        with self._store.in_flight:
+            finish_outstanding(self._store, self._api)
+            return read_history(self._store, self._api)
 
     def confirm_now(self, timeout_s: float = 5.0) -> bool:
         """Deliver an outstanding confirmation in the foreground: True if none is left.
@@ -330,6 +372,11 @@ class Device:
     def enrolment_id(self) -> bytes:
         """16 bytes; what an operator needs to find this enrolment."""
         return self._store.state.enrolment_id
+
+    @property
+    def templates(self) -> int:
+        """How many templates the enrolment has, and groups of captures `rotate_template` takes if more than one."""
+        return self._store.state.profile.templates
 
     @property
     def last_ceremony(self) -> CeremonyReport | None:
@@ -365,12 +412,17 @@ class Device:
         """One ceremony at a time; afterwards the report is kept."""
         try:
             with self._store.in_flight:
-                finish_outstanding(self._store, self._api)
+                self._settle_outstanding()
                 yield RunningCeremony(
                     self._rng, self._store, self._api, self._confirmer, deadline, report, client_data, probe
                 )
         finally:
             self._last = report.finish()
+
+    def _settle_outstanding(self) -> None:
+        """What a lost answer left open. Which template holds must be known before anything is done with either."""
+        finish_outstanding(self._store, self._api)
+        settle_rotation(self._store, self._api)
 
     def _captured(self, capture: Capture, report: ReportBuilder) -> BinaryCode:
         with report.step("device: capture and encode"):

@@ -42,7 +42,7 @@ def enrol(
     profile = api.profile(profile_name)
     encoder = encoder or default_encoder(profile)
     check_encoder(encoder, profile)
-    codes, masks = _templates(encoder, captures, profile)
+    codes, masks = make_templates(encoder, captures, profile)
     request_key = RequestKey.generate()
     offer = api.start_enrolment(
         EnrolmentStart(profile.name, profile.digest, request_key.public_point(), code), request_key, report
@@ -103,7 +103,7 @@ def _finish(api: ServerApi, message: EnrolmentFinish, key: RequestKey, report: R
     api.finish_enrolment(message, key, report)
 
 
-def _templates(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> tuple[bytes, bytes]:
+def make_templates(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> tuple[bytes, bytes]:
     """(codes, masks) of all templates, packed and concatenated."""
     groups = [captures] if profile.templates == 1 else list(captures)
     if len(groups) != profile.templates:

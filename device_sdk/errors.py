@@ -63,10 +63,10 @@ class LockedOut(TandemError):
 
 
 class BudgetSpent(TandemError):
-    """The attempts allowed for this enrolment are used up / use another way in, or enrol anew."""
+    """The attempts allowed for this enrolment are used up / use another way in, or ask the operator for a rotation."""
 
     code = "budget_spent"
-    message = "the attempts allowed for this enrolment are used up; use another way in, or enrol anew"
+    message = "the attempts allowed for this enrolment are used up; use another way in, or ask the operator"
 
 
 class Quarantined(TandemError):
@@ -104,6 +104,19 @@ class EnrolmentRefused(TandemError):
     message = "the one-time code is wrong, used or expired; ask for a new one"
 
 
+class MatchMissing(TandemError):
+    """The rotation asks for a match with the present template, and none was shown / ask for a code that asks for none.
+
+    The device has no passkey in use that the server takes, or the login did not arrive.
+    """
+
+    code = "match_missing"
+    message = (
+        "this rotation asks for a match with the present template, and this device could show none; sign in and try "
+        "again, or ask the operator for a code that asks for no match"
+    )
+
+
 class RelyingPartyNotAllowed(TandemError):
     """The server does not serve this relying party / have the operator add it to the allowed ones."""
 
@@ -133,6 +146,29 @@ class ServerMisbehaved(TandemError):
     def __init__(self, reason: str) -> None:
         self.reason = reason if _WORD.fullmatch(reason) else "malformed"
         super().__init__(f"the server's answer failed a check ({self.reason}); nothing was released, tell the operator")
+
+
+class HistoryAltered(TandemError):
+    """The server's record of this enrolment is not the one it was / tell the user and the operator.
+
+    `reason` is a stable word: rolled_back (it ends before the last event seen), rewritten (an event seen before is
+    another now), broken (it does not agree with itself), or logins_missing (logins that this device completed are not
+    in it). A server that was restored from a backup looks like this; so does one that lies.
+    """
+
+    code = "history_altered"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason if reason in _HISTORY_REASONS else "broken"
+        super().__init__(f"{_HISTORY_REASONS[self.reason]}; show this to the user and ask the operator")
+
+
+_HISTORY_REASONS = {
+    "rolled_back": "the server's record of this enrolment ends before an event that was seen in it earlier",
+    "rewritten": "the server's record of this enrolment was changed since it was last read",
+    "broken": "the server's record of this enrolment does not agree with itself",
+    "logins_missing": "logins that this device completed are missing from the server's record of this enrolment",
+}
 
 
 class ServerRefused(TandemError):

@@ -12,6 +12,7 @@ from device_sdk.errors import (
     BudgetSpent,
     EnrolmentRefused,
     LockedOut,
+    MatchMissing,
     NotActive,
     NotAllowed,
     ProvisionedKeyRefused,
@@ -35,9 +36,11 @@ from mpc.login.enrolment_messages import (
     RecoveryStart,
     RevokeCredential,
 )
+from mpc.login.history import MAX_PAGE_BYTES, HistoryPage, HistoryRequest
 from mpc.login.messages import Acknowledgement, Message3
 from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
+from mpc.login.rotation_messages import RotationFinish, RotationOffer, RotationSettle, RotationSettled, RotationStart
 
 _T = TypeVar("_T")
 _SMALL_ANSWER_BYTES = 4096
@@ -151,6 +154,27 @@ class ServerApi:
         body = self._post("/v1/recoveries/finish", message.encode(), new_key, identity, limit=_COUNTERS_BYTES)
         return _decoded(Accepted.decode, body)
 
+    def start_rotation(self, message: RotationStart, key: RequestKey) -> RotationOffer:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/rotations", message.encode(), key, identity, limit=_OFFER_BYTES)
+        return _decoded(RotationOffer.decode, body)
+
+    def finish_rotation(self, message: RotationFinish, key: RequestKey) -> Accepted:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/rotations/finish", message.encode(), key, identity)
+        return _decoded(Accepted.decode, body)
+
+    def settle_rotation(self, message: RotationSettle, key: RequestKey) -> RotationSettled:
+        """Raises ServerProblem untranslated."""
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._send("/v1/rotations/settle", message.encode(), key, identity)
+        return _decoded(RotationSettled.decode, body)
+
+    def history(self, message: HistoryRequest, key: RequestKey) -> HistoryPage:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        body = self._post("/v1/history", message.encode(), key, identity, limit=MAX_PAGE_BYTES)
+        return _decoded(HistoryPage.decode, body)
+
     def _post(
         self,
         path: str,
@@ -205,6 +229,8 @@ def raise_as_fault(refusal: ServerProblem) -> NoReturn:
             raise NotActive from None
         case "bad_enrolment_code":
             raise EnrolmentRefused from None
+        case "match_missing":
+            raise MatchMissing from None
         case "rp_not_allowed":
             raise RelyingPartyNotAllowed from None
         case "provisioned_key_not_usable":

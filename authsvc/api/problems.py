@@ -18,6 +18,7 @@ from mpc.errors import DecodeError, ProtocolAbort
 
 from ..errors import PROBLEMS, Extension, Refused, problem_document
 from ..logs import where
+from ..observation import current, database_failed, told
 from ..store.engine import StoreUnavailable
 
 PROBLEM_TYPE = "application/problem+json"
@@ -29,6 +30,7 @@ def problem_response(
     code: str, extension: dict[str, Extension] | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     """The answer for a code of `authsvc.errors.PROBLEMS`."""
+    told(code)
     extra = {"Cache-Control": "no-store", **(headers or {})}
     wait = (extension or {}).get("retry_after_s")
     if isinstance(wait, int | float):
@@ -49,6 +51,7 @@ def response_to(error: Exception) -> Response | None:
         case ProtocolAbort():
             return problem_response("malformed", {"reason": error.reason})
         case StoreUnavailable():
+            database_failed()
             _log.error("store_unavailable", exception=_cause(error), where=where(error))
             return problem_response("unavailable")
         case RequestValidationError():
@@ -63,7 +66,8 @@ def response_to(error: Exception) -> Response | None:
 
 def internal_error(error: Exception) -> Response:
     """The answer to an error that is this server's own; only the log says what it was."""
-    request_id = secrets.token_hex(8)
+    exchange = current()
+    request_id = secrets.token_hex(8) if exchange is None else exchange.request_id
     _log.error("internal_error", request_id=request_id, exception=type(error).__name__, where=where(error))
     return problem_response("internal", {"request_id": request_id})
 

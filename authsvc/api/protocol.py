@@ -17,12 +17,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mpc.login.messages import message_1_max_bytes
 
 from ..errors import Refused
-from ..services import confirmation, credentials, enrolment, login, provisioned_keys, recovery
+from ..metrics import QUEUED
+from ..observation import carried, current
+from ..services import (
+    confirmation,
+    credentials,
+    enrolment,
+    history,
+    login,
+    provisioned_keys,
+    recovery,
+    template_rotation,
+)
 from ..services.context import ServiceContext, SignedRequest
+from .back_pressure import Places
 from .problems import internal_error, problem_response, response_to
+from .request_body import bounded_body
 
 CBOR = "application/cbor"
-_BODY_TIMEOUT_S = 30.0
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SMALL = 16 * 1024
 _BASE_OT = 128 * 1024
@@ -55,6 +67,10 @@ def protocol_endpoints(ctx: ServiceContext) -> Sequence[Endpoint]:
         Endpoint("/v1/confirmations", confirmation.confirm, _SMALL),
         Endpoint("/v1/recoveries", recovery.start, _SMALL),
         Endpoint("/v1/recoveries/finish", recovery.finish, _BASE_OT),
+        Endpoint("/v1/history", history.read_history, _SMALL),
+        Endpoint("/v1/rotations", template_rotation.start, _SMALL),
+        Endpoint("/v1/rotations/finish", template_rotation.finish, _BASE_OT),
+        Endpoint("/v1/rotations/settle", template_rotation.settle, _SMALL),
     )
 
 
@@ -62,16 +78,26 @@ class ProtocolRoutes:
     """ASGI: answers the protocol's addresses and passes everything else on.
 
     It stands before the framework's own routing and validation, of which an opaque signed body needs nothing, and it
-    answers every error itself. workers: where the use cases run.
+    answers every error itself. workers: where the use cases run. max_queued: requests that have a worker or wait for
+    one. body_timeout_s: how long a body may take to arrive.
     """
 
     def __init__(
-        self, app: ASGIApp, ctx: ServiceContext, endpoints: Sequence[Endpoint], workers: ThreadPoolExecutor
+        self,
+        app: ASGIApp,
+        ctx: ServiceContext,
+        endpoints: Sequence[Endpoint],
+        workers: ThreadPoolExecutor,
+        *,
+        max_queued: int,
+        body_timeout_s: float,
     ) -> None:
         self._app = app
         self._ctx = ctx
         self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
         self._workers = workers
+        self._places = Places(max_queued)
+        self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -79,16 +105,21 @@ class ProtocolRoutes:
         if endpoint is None:
             await self._app(scope, receive, send)
             return
+        scope["route"] = endpoint  # as the framework's router does, for whoever tells the request later
         response = await self._answer(endpoint, Request(scope, receive))
         await response(scope, receive, send)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         if request.method != "POST":
             return problem_response("method_not_allowed", headers={"Allow": "POST"})
+        if not self._places.is_one_free:
+            return problem_response("unavailable")  # before a byte of the body is waited for
         try:
-            signed = await _signed_request(request, endpoint.max_body_bytes)
-            loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(self._workers, endpoint.use_case, self._ctx, signed)
+            signed = await _signed_request(request, endpoint.max_body_bytes, self._body_timeout_s)
+            with self._places.one():
+                loop = asyncio.get_running_loop()
+                use_case = carried(endpoint.use_case, QUEUED.inc)
+                content = await loop.run_in_executor(self._workers, use_case, self._ctx, signed)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except Exception as error:
@@ -96,7 +127,7 @@ class ProtocolRoutes:
         return Response(content, 200, {"Cache-Control": "no-store"}, CBOR)
 
 
-async def _signed_request(request: Request, max_body_bytes: int) -> SignedRequest:
+async def _signed_request(request: Request, max_body_bytes: int, timeout_s: float) -> SignedRequest:
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
@@ -112,20 +143,6 @@ async def _signed_request(request: Request, max_body_bytes: int) -> SignedReques
     authority = headers.get("host", "").lower().removesuffix(_DEFAULT_PORTS.get(request.scope["scheme"], "\n"))
     # The path as sent: what was signed is the encoded form.
     path = (request.scope.get("raw_path") or b"").decode("latin-1").partition("?")[0] or request.scope["path"]
-    body = await _body(request, max_body_bytes)
-    return SignedRequest(request.method, authority, path, headers, body)
-
-
-async def _body(request: Request, max_body_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(_BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > max_body_bytes:
-                    raise Refused("too_large", max_bytes=max_body_bytes)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise Refused("too_slow") from None
-    return b"".join(chunks)
+    body = await bounded_body(request, max_bytes=max_body_bytes, timeout_s=timeout_s)
+    exchange = current()
+    return SignedRequest(request.method, authority, path, headers, body, exchange.address if exchange else None)

@@ -1,7 +1,7 @@
 """`authsvc`: run the server, and what an operator does on its machine.
 
 The commands work on the database directly, so they need the server's settings and files, and neither the
-network nor the admin token. They may run while the server does.
+network nor a token. They may run while the server does.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Column, Table
 
-from ..api.admin import enrolment_document, parse_credential_id
 from ..app import create_context
 from ..services import administration
 from ..settings import load_settings
 from ..store import migrate as migrations
-from . import ceremonies, recipients
+from . import audit, ceremonies, inspection, people, recipients, tokens
 from .serving import serve_until_stopped
-from .shell import OUT, context, errors_for_operators, id_of_16_bytes, local_time, without_markup
+from .shell import OUT, EnrolmentId, context, errors_for_operators, id_of_16_bytes
 
 app = typer.Typer(
     name="authsvc",
@@ -30,8 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-EnrolmentId = Annotated[str, typer.Argument(help="The enrolment's id, 32 hexadecimal digits.")]
-
 
 @app.command()
 def serve(
@@ -39,13 +35,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve; 1 by default.", min=1, max=256)] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the URL here once listening.")] = None,
 ) -> None:
     """Run the server until it is told to stop."""
-    given = {"host": host, "port": port, "tls_cert_file": tls_cert, "tls_key_file": tls_key}
+    named = {"host": host, "port": port, "tls_cert_file": tls_cert, "tls_key_file": tls_key, "workers": workers}
+    given = {name: value for name, value in named.items() if value is not None}
     with errors_for_operators():
-        settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-        serve_until_stopped(settings, ready_file)
+        serve_until_stopped(load_settings(**given), given, ready_file)
 
 
 @app.command()
@@ -80,64 +77,6 @@ def migrate(
 
 
 @app.command()
-def enrolments(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-) -> None:
-    """List the enrolments, oldest first."""
-    with context() as ctx:
-        documents = [enrolment_document(row) for row in administration.all_enrolments(ctx)]
-    if as_json:
-        OUT.print(json.dumps({"enrolments": documents}, indent=2), markup=False)
-        return
-    table = Table(Column("id", no_wrap=True, min_width=32), "label", "status", "reason", "profile")
-    for heading in ("epoch", "failures in a row", "last attempt"):
-        table.add_column(heading)
-    for item in documents:
-        table.add_row(
-            item["id"],
-            without_markup(item["label"]),
-            item["status"],
-            item["status_reason"] or "",
-            item["profile"],
-            str(item["epoch"]),
-            str(item["consecutive_failures"]),
-            local_time(item["last_attempt_at"]),
-        )
-    OUT.print(table)
-
-
-@app.command()
-def lift(
-    enrolment_id: EnrolmentId,
-    active: Annotated[
-        bool, typer.Option("--active", help="Also one in service: for a device that says it was restored.")
-    ] = False,
-) -> None:
-    """Lift a quarantine, or unlock after too many failures in a row; prints the device's recovery code."""
-    with context() as ctx:
-        issued = administration.lift(ctx, id_of_16_bytes(enrolment_id, "enrolment_id"), also_active=active)
-    OUT.print(issued.code, markup=False)
-
-
-@app.command()
-def revoke(enrolment_id: EnrolmentId) -> None:
-    """End an enrolment and all its credentials for good."""
-    with context() as ctx:
-        administration.revoke_enrolment(ctx, id_of_16_bytes(enrolment_id, "enrolment_id"))
-    OUT.print("revoked")
-
-
-@app.command()
-def revoke_credential(
-    credential_id: Annotated[str, typer.Argument(help="The credential's id, base64url.")],
-) -> None:
-    """End one credential for good."""
-    with context() as ctx:
-        administration.revoke_credential(ctx, parse_credential_id(credential_id))
-    OUT.print("revoked")
-
-
-@app.command()
 def template_share(enrolment_id: EnrolmentId) -> None:
     """Print this server's half of a template in hexadecimal, to see that it is noise.
 
@@ -155,8 +94,12 @@ def config() -> None:
         OUT.print(json.dumps(load_settings().as_table(), indent=2, sort_keys=True), markup=False)
 
 
+tokens.add_commands(app)
+inspection.add_commands(app)
+people.add_commands(app)
 recipients.add_commands(app)
 ceremonies.add_commands(app)
+audit.add_commands(app)
 
 
 def main() -> None:

@@ -5,28 +5,38 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
-import uvicorn
 
-from ..api.bounded_http import BoundedHttpProtocol
 from ..app import create_app, prepare_database
+from ..metrics import shared_by_workers
 from ..services.context import ServiceContext
 from ..settings import Settings, SettingsError
+from .server_process import Server, uvicorn_config
 from .shell import OUT
+from .workers import Supervisor
 
 
-def serve_until_stopped(settings: Settings, ready_file: Path | None) -> None:
-    """Listen, tell where, and return when told to stop. SettingsError; typer.Exit if the server did not start."""
+def serve_until_stopped(settings: Settings, given: Mapping[str, Any], ready_file: Path | None) -> None:
+    """Listen, tell where, and return when told to stop. SettingsError; typer.Exit if the server did not start.
+
+    given: those of the settings that the command line gave, for the workers to read theirs with.
+    """
     tls = settings.tls_cert_file is not None
     if not tls and not _is_loopback(settings.host):
         raise SettingsError("host: plain http is served on loopback addresses only; set tls_cert_file and tls_key_file")
+    # Faults of files and database should reach the operator as one sentence, before anything listens.
     application = create_app(settings)
-    # Database faults should reach the operator as one sentence, before anything listens.
-    ctx: ServiceContext = application.state.context
-    prepare_database(ctx)
+    context: ServiceContext = application.state.context
+    prepare_database(context)
+    config = uvicorn_config(application, settings)
+    try:
+        config.load()
+    except OSError as error:
+        raise SettingsError(f"tls_cert_file or tls_key_file: {error.strerror or 'not usable'}") from error
     listener = _listen(settings.host, settings.port)
     address, port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
@@ -41,46 +51,20 @@ def serve_until_stopped(settings: Settings, ready_file: Path | None) -> None:
             os.replace(temporary, ready_file)
 
     try:
-        config_ = uvicorn.Config(
-            application,
-            ssl_certfile=settings.tls_cert_file,
-            ssl_keyfile=settings.tls_key_file,
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            # Nobody in front of this server terminates TLS, so nobody's word about the client counts.
-            proxy_headers=False,
-            http=BoundedHttpProtocol,
-            # An upgrade would hand the connection to a parser without these bounds.
-            ws="none",
-            timeout_keep_alive=30,
-            limit_concurrency=settings.max_connections,
-            timeout_graceful_shutdown=10,
-        )
-        try:
-            config_.load()
-        except OSError as error:
-            raise SettingsError(f"tls_cert_file or tls_key_file: {error.strerror or 'not usable'}") from error
-        server = _Server(config_, ready)
-        server.run(sockets=[listener])
+        if settings.workers == 1:
+            server = Server(config, ready)
+            server.run(sockets=[listener])
+            started = server.started
+        else:
+            context.store.close()
+            with shared_by_workers(settings.data_dir):
+                supervisor = Supervisor(settings.workers, listener, given, ready)
+                supervisor.run()
+            started = supervisor.has_been_ready
     finally:
         listener.close()
-    if not server.started:
+    if not started:
         raise typer.Exit(3)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, telling when it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, then the call."""
-        await super().startup(sockets=sockets)
-        if self.started and not self.should_exit:
-            self._ready()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -21,6 +21,9 @@ from ..services.readiness import WrongKek
 from ..settings import SettingsError, load_settings
 from ..store import migrate as migrations
 from ..store.engine import StoreUnavailable
+
+EnrolmentId = Annotated[str, typer.Argument(help="The enrolment's id, 32 hexadecimal digits.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 # A pipe has no width: tables that programs and people grep through are then not squeezed into 80 columns.
 OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)

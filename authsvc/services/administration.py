@@ -1,10 +1,10 @@
-"""What an operator does: issue codes, look, lift a quarantine, revoke. Each is one transaction with its
-event.
+"""What an operator does to one enrolment: issue codes, look, lift a quarantine, revoke. Each is one transaction with
+its event, which names who did it (`by`: the id of an API token, or the command line).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
@@ -18,10 +18,10 @@ from ..store.credentials import (
     revoke_credentials_of,
 )
 from ..store.credentials import revoke_credential as erase_credential
-from ..store.enrolments import EnrolmentRow, list_enrolments, load_enrolment, update_enrolment
-from ..store.events import EventRow, append_event, list_events
+from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
+from ..store.events import EventDetail, EventRow, append_event, list_events
 from ..store.logins import drop_pending_logins
-from .context import ServiceContext
+from .context import COMMAND_LINE, ServiceContext
 from .secrets_at_rest import open_template
 
 MAX_LABEL_CHARACTERS = 100
@@ -31,13 +31,11 @@ MAX_LIFETIME_S = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class IssuedCode:
-    """A one-time code, shown once: only its hash is kept. expires_at: Unix seconds."""
+    """A one-time code, shown once: only its hash is kept, and is its id. expires_at: Unix seconds."""
 
-    code: str
+    code: str = field(repr=False)
     expires_at: float
-
-    def __repr__(self) -> str:
-        return f"IssuedCode(expires_at={self.expires_at})"
+    id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class EnrolmentDetail:
     events: list[EventRow]
 
 
-def issue_code(ctx: ServiceContext, *, label: str, lifetime_s: int | None = None) -> IssuedCode:
+def issue_code(ctx: ServiceContext, *, label: str, lifetime_s: int | None = None, by: str = COMMAND_LINE) -> IssuedCode:
     """A code with which one person may enrol one device.
 
     label: the operator's name for that person, up to 100 printable characters. lifetime_s: from a minute to
@@ -61,42 +59,38 @@ def issue_code(ctx: ServiceContext, *, label: str, lifetime_s: int | None = None
     if not MIN_LIFETIME_S <= lifetime_s <= MAX_LIFETIME_S:
         raise Refused("malformed", field="lifetime_s")
     with ctx.store.write() as conn:
-        issued = _insert_new_code(ctx, conn, "enrol", label=label, enrolment_id=None, lifetime_s=lifetime_s)
-        append_event(conn, at=ctx.clock(), name="code_issued", detail={"label": label, "lifetime_s": lifetime_s})
+        issued = insert_new_code(ctx, conn, "enrol", label=label, enrolment_id=None, lifetime_s=lifetime_s)
+        # Not the label: events outlive the person's data.
+        detail: EventDetail = {"code_id": issued.id.hex(), "lifetime_s": lifetime_s, "by": by}
+        append_event(conn, at=ctx.clock(), name="code_issued", detail=detail)
     return issued
-
-
-def all_enrolments(ctx: ServiceContext) -> list[EnrolmentRow]:
-    """Every enrolment, oldest first."""
-    with ctx.store.read() as conn:
-        return list_enrolments(conn)
 
 
 def enrolment_detail(ctx: ServiceContext, enrolment_id: bytes) -> EnrolmentDetail:
     """One enrolment with its credentials and latest events. Refused("not_found")."""
     with ctx.store.read() as conn:
         return EnrolmentDetail(
-            _existing(conn, enrolment_id),
+            existing_enrolment(conn, enrolment_id, lock=False),
             list_credentials(conn, enrolment_id),
             list_events(conn, enrolment_id),
         )
 
 
-def template_share(ctx: ServiceContext, enrolment_id: bytes) -> bytes:
+def template_share(ctx: ServiceContext, enrolment_id: bytes, *, by: str = COMMAND_LINE) -> bytes:
     """The server's half of an enrolment's codes, packed; leaves an event.
 
     Refused("not_found"), Refused("wrong_state").
     """
     with ctx.store.write() as conn:
-        row = _existing(conn, enrolment_id)
+        row = existing_enrolment(conn, enrolment_id)
         profile = ctx.policy.profiles.get(row.profile_name)
         if row.sealed_template is None or profile is None:
             raise Refused("wrong_state")
-        append_event(conn, at=ctx.clock(), enrolment_id=enrolment_id, name="template_share_shown")
+        append_event(conn, at=ctx.clock(), enrolment_id=enrolment_id, name="template_share_shown", detail={"by": by})
     return open_template(ctx.sealer, row, profile).codes
 
 
-def lift(ctx: ServiceContext, enrolment_id: bytes, *, also_active: bool = False) -> IssuedCode:
+def lift(ctx: ServiceContext, enrolment_id: bytes, *, also_active: bool = False, by: str = COMMAND_LINE) -> IssuedCode:
     """Let a quarantined enrolment, or one disabled by failures in a row, come back: gives a recovery code
     bound to it.
 
@@ -108,7 +102,7 @@ def lift(ctx: ServiceContext, enrolment_id: bytes, *, also_active: bool = False)
     """
     now = ctx.clock()
     with ctx.store.write() as conn:
-        row = _existing(conn, enrolment_id)
+        row = existing_enrolment(conn, enrolment_id)
         disabled = row.consecutive_failures >= ctx.policy.limits.consecutive_before_disabled
         if row.status not in ("quarantined", "recovering") and not (
             row.status == "active" and (disabled or also_active)
@@ -127,7 +121,7 @@ def lift(ctx: ServiceContext, enrolment_id: bytes, *, also_active: bool = False)
             consecutive_failures=0,
             updated_at=now,
         )
-        issued = _insert_new_code(
+        issued = insert_new_code(
             ctx,
             conn,
             "recover",
@@ -135,40 +129,46 @@ def lift(ctx: ServiceContext, enrolment_id: bytes, *, also_active: bool = False)
             enrolment_id=enrolment_id,
             lifetime_s=ctx.policy.limits.recovery_code_lifetime_s,
         )
-        detail = {"from": row.status, "reason": row.status_reason}
+        detail = {"from": row.status, "reason": row.status_reason, "by": by}
         append_event(conn, at=now, enrolment_id=enrolment_id, name="quarantine_lifted", detail=detail)
     return issued
 
 
-def revoke_enrolment(ctx: ServiceContext, enrolment_id: bytes) -> None:
+def revoke_enrolment(ctx: ServiceContext, enrolment_id: bytes, *, by: str = COMMAND_LINE) -> None:
     """End an enrolment and all its credentials for good: every secret of theirs is erased from the rows.
 
     Does nothing to one that is revoked already. Refused("not_found").
     """
-    now = ctx.clock()
     with ctx.store.write() as conn:
-        if _existing(conn, enrolment_id).status == "revoked":
-            return
-        withdraw_codes(conn, enrolment_id, now)
-        drop_pending_logins(conn, enrolment_id)
-        revoked = revoke_credentials_of(conn, enrolment_id)
-        update_enrolment(
-            conn,
-            enrolment_id,
-            status="revoked",
-            status_reason="revoked_by_operator",
-            next_signing_key=None,
-            sealed_base_ot=None,
-            sealed_pending_base_ot=None,
-            pending_base_ot_id=None,
-            sealed_template=None,
-            updated_at=now,
-        )
-        detail = {"credentials": revoked}
-        append_event(conn, at=now, enrolment_id=enrolment_id, name="enrolment_revoked", detail=detail)
+        revoke_row(ctx, conn, existing_enrolment(conn, enrolment_id), by)
 
 
-def revoke_credential(ctx: ServiceContext, credential_id: bytes) -> None:
+def revoke_row(ctx: ServiceContext, conn: Connection, row: EnrolmentRow, by: str) -> bool:
+    """The same in a transaction under way; False if it was revoked before."""
+    if row.status == "revoked":
+        return False
+    now = ctx.clock()
+    withdraw_codes(conn, row.id, now)
+    drop_pending_logins(conn, row.id)
+    revoked = revoke_credentials_of(conn, row.id)
+    update_enrolment(
+        conn,
+        row.id,
+        status="revoked",
+        status_reason="revoked_by_operator",
+        next_signing_key=None,
+        sealed_base_ot=None,
+        sealed_pending_base_ot=None,
+        pending_base_ot_id=None,
+        sealed_template=None,
+        updated_at=now,
+    )
+    detail: EventDetail = {"credentials": revoked, "by": by}
+    append_event(conn, at=now, enrolment_id=row.id, name="enrolment_revoked", detail=detail)
+    return True
+
+
+def revoke_credential(ctx: ServiceContext, credential_id: bytes, *, by: str = COMMAND_LINE) -> None:
     """End one credential for good: the server's share of its key is erased.
 
     Does nothing to one that is revoked already. Refused("not_found").
@@ -185,18 +185,19 @@ def revoke_credential(ctx: ServiceContext, credential_id: bytes) -> None:
             at=ctx.clock(),
             enrolment_id=credential.enrolment_id,
             name="credential_revoked",
-            detail={"credential_id": credential_id.hex()},
+            detail={"credential_id": credential_id.hex(), "by": by},
         )
 
 
-def _existing(conn: Connection, enrolment_id: bytes) -> EnrolmentRow:
-    row = load_enrolment(conn, enrolment_id, lock=True)
-    if row is None:
+def existing_enrolment(conn: Connection, enrolment_id: bytes, *, lock: bool = True) -> EnrolmentRow:
+    """The enrolment, its row locked unless the transaction only reads. Refused("not_found"), also for an erased one."""
+    row = load_enrolment(conn, enrolment_id, lock=lock)
+    if row is None or row.status == "erased":
         raise Refused("not_found")
     return row
 
 
-def _insert_new_code(
+def insert_new_code(
     ctx: ServiceContext,
     conn: Connection,
     purpose: CodePurpose,
@@ -205,6 +206,7 @@ def _insert_new_code(
     enrolment_id: bytes | None,
     lifetime_s: int,
 ) -> IssuedCode:
+    """Make a code and store its hash. The caller appends the event."""
     code = new_code(ctx.rng)
     stored_as = code_hash(code)
     assert stored_as is not None
@@ -218,4 +220,4 @@ def _insert_new_code(
         created_at=now,
         expires_at=now + lifetime_s,
     )
-    return IssuedCode(code, now + lifetime_s)
+    return IssuedCode(code, now + lifetime_s, stored_as)

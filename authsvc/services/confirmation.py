@@ -12,24 +12,30 @@ from mpc.threshold_rsa.shares import refresh_offset
 from mpc.threshold_rsa.shares import refreshed as refreshed_key
 
 from ..errors import Refused
+from ..observation import login_came_to
 from ..store.credentials import load_credential, set_credential_share
 from ..store.enrolments import EnrolmentRow, EnrolmentStatus, load_enrolment, update_enrolment
-from ..store.events import append_event
+from ..store.events import EnrolmentChain
 from ..store.logins import LoginRow, confirm_login, pending_logins, void_token_hashes
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
+from .login_events import confirmed_event
 from .quarantine import quarantine
+from .rate_limits import by_confirmer
 from .secrets_at_rest import open_key_share, open_refresh, open_template, seal_key_share, seal_template
 
 MAX_BODY_BYTES = 512
 
 
 def confirm(ctx: ServiceContext, request: SignedRequest) -> bytes:
-    """Message 3 on its own. Never counted, never throttled, and as often as the device likes."""
+    """Message 3 on its own. Not counted as an attempt, and never delayed by any; only its own request rate bounds it.
+
+    Raises Refused: "unauthenticated", "throttled", "too_large", and those of `apply_confirmation`; DecodeError.
+    """
     if len(request.body) > MAX_BODY_BYTES:
         raise Refused("too_large")
     with ctx.store.read() as conn:
-        enrolment = authenticated_enrolment(ctx, conn, request)
+        enrolment = authenticated_enrolment(ctx, conn, request, rate_of=by_confirmer)
     message = Message3.decode(request.body)
     require_same_enrolment(enrolment, message.enrolment_id)
     return Acknowledgement(apply_confirmation(ctx, enrolment.id, message.confirmation)).encode()
@@ -48,18 +54,21 @@ def apply_confirmation(
             raise Refused("not_active")
         known = enrolment.confirmed_token_hash
         if known is not None and hmac.compare_digest(known, received.token_hash):
+            login_came_to("confirmed_again")
             return enrolment.epoch  # C1: said before, the acknowledgement was lost
         for row in pending_logins(conn, enrolment_id):
             if row.token_hash is not None and hmac.compare_digest(row.token_hash, received.token_hash):
                 if row.ot_index != received.ot_index:
                     break
                 _advance(ctx, conn, enrolment, row)  # C2
+                login_came_to("confirmed")
                 return enrolment.epoch + 1
         void = [h for h in void_token_hashes(conn, enrolment_id) if hmac.compare_digest(h, received.token_hash)]
         if not void:
             raise Refused("unknown_login", epoch=enrolment.epoch)  # C4
         # C3: two devices opened answers of one epoch. Returned from the block, so that the write commits.
         quarantine(ctx, conn, enrolment, "clone_proved")
+        login_came_to("clone_proved")
     raise Refused("quarantined")
 
 
@@ -69,7 +78,7 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
     if profile is None:
         raise Refused("not_active")
     session_id, rho = open_refresh(ctx.sealer, row, enrolment.epoch)
-    epoch, now = enrolment.epoch + 1, ctx.clock()
+    epoch, now, chain = enrolment.epoch + 1, ctx.clock(), EnrolmentChain(enrolment)
     template = open_template(ctx.sealer, enrolment, profile)
     template = refreshed_template(template, session_id, rho, enrolment.id)
     credential = load_credential(conn, row.credential_id)
@@ -80,8 +89,10 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
         sealed = seal_key_share(ctx.sealer, enrolment.id, credential.id, refreshed_key(share, offset))
         set_credential_share(conn, credential.id, sealed, "active")
         if credential.status == "provisional":
-            append_event(conn, at=now, name="credential_activated", enrolment_id=enrolment.id)
+            chain.append(conn, at=now, name="credential_activated")
     confirm_login(conn, enrolment.id, row.ot_index, now)
+    event = confirmed_event(enrolment, credential, row)
+    chain.append(conn, at=now, name=event.name, detail=event.detail)
     update_enrolment(
         conn,
         enrolment.id,
@@ -91,4 +102,5 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
         confirmed_token_hash=row.token_hash,
         consecutive_failures=0,
         updated_at=now,
+        **chain.head,
     )

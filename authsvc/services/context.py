@@ -10,7 +10,10 @@ from mpc.primitives.rng import Rng
 from ..policy import Policy
 from ..sealing import Sealer
 from ..store.engine import Store
-from .wrong_proofs import WrongProofs
+from .leases import Leases
+
+COMMAND_LINE = "command line"
+"""How events name whoever ran a command on the server's machine; otherwise they name the id of an API token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,8 @@ class ServiceContext:
     rng: Rng
     clock: Callable[[], float]
     """Unix time in seconds."""
-    wrong_proofs: WrongProofs = field(default_factory=WrongProofs)
-    """How many pairing proofs that pair nothing each enrolment may still send."""
+    leases: Leases = field(default_factory=Leases)
+    """What this process holds of the rate limits that all share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,5 @@ class SignedRequest:
     headers: Mapping[str, str] = field(repr=False)
     """Names in lower case; repeated fields joined by a comma and a space."""
     body: bytes = field(repr=False)
+    address: str | None = None
+    """Who asks, for rate limits; None if that is not known or would stand for everybody."""

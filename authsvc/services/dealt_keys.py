@@ -118,7 +118,7 @@ def _make_way(ctx: ServiceContext, conn: Connection, row: CredentialRow) -> bool
 
 def _require_enrolment(conn: Connection, row: CredentialRow) -> None:
     enrolment = load_enrolment(conn, row.enrolment_id, lock=True)
-    if enrolment is None:
+    if enrolment is None or enrolment.status == "erased":
         raise ProvisioningRefused(
             "unknown_enrolment",
             f"key {base64url.encode(row.id)} was dealt to the device with enrolment {row.enrolment_id.hex()}, which is"

@@ -12,7 +12,7 @@ from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 
 from ..codes import code_hash
 from ..errors import Refused
-from ..store.codes import find_code, take_code
+from ..store.codes import take_code
 from ..store.enrolments import (
     EnrolmentRow,
     delete_unfinished_enrolments,
@@ -23,6 +23,7 @@ from ..store.enrolments import (
 from ..store.events import append_event
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, key_id_of, require_same_enrolment, verify
+from .one_time_codes import try_code
 from .request_authentication import is_signing_key
 from .secrets_at_rest import open_receiver_state, seal_base_keys, seal_receiver_state, seal_template
 
@@ -30,10 +31,10 @@ _KEY_ID_CHARACTERS = 22
 
 
 def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
-    """First request: checks the code without using it, makes the server's half of the base OT.
+    """First request: counts a try of the code without using it up, makes the server's half of the base OT.
 
     Signed with the key in the body, whose holder is thereby proved. Raises Refused: "unauthenticated",
-    "profile_changed", "bad_enrolment_code"; DecodeError.
+    "profile_changed", "bad_enrolment_code", "throttled"; DecodeError.
     """
     message = EnrolmentStart.decode(request.body)
     if not is_signing_key(message.signing_key):
@@ -43,17 +44,12 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
     profile = ctx.policy.profiles.get(message.profile_name)
     if profile is None or profile.digest != message.profile_digest:
         raise Refused("profile_changed")
+    code = try_code(ctx, request, message.code, "enrol")
     now = ctx.clock()
-    hashed = code_hash(message.code)
-    with ctx.store.read() as conn:
-        code = find_code(conn, hashed, "enrol", now) if hashed is not None else None
-    if hashed is None or code is None:
-        raise Refused("bad_enrolment_code")
-
     enrolment_id, base_ot_id = ctx.rng.bytes(ID_BYTES), ctx.rng.bytes(ID_BYTES)
     state = receiver_round_1(ctx.rng, BaseOtContext(enrolment_id, base_ot_id))
     with ctx.store.write() as conn:
-        delete_unfinished_enrolments(conn, hashed, now - ctx.policy.limits.enrolment_code_lifetime_s)
+        delete_unfinished_enrolments(conn, code.hash, now - ctx.policy.limits.enrolment_code_lifetime_s)
         insert_enrolment(
             conn,
             EnrolmentRow(
@@ -62,7 +58,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
                 status_reason=None,
                 label=code.label,
                 profile_name=profile.name,
-                code_hash=hashed,
+                code_hash=code.hash,
                 signing_key=message.signing_key,
                 next_signing_key=None,
                 epoch=0,
@@ -129,7 +125,8 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             sealed_template=seal_template(ctx.sealer, enrolment.id, 0, template),
             updated_at=now,
         )
-        append_event(conn, at=now, name="enrolled", enrolment_id=enrolment.id)
+        detail = {"code_id": current.code_hash.hex()}
+        append_event(conn, at=now, name="enrolled", enrolment_id=enrolment.id, detail=detail)
     return Accepted(epoch=0, last_index=0).encode()
 
 

@@ -11,8 +11,11 @@ from sqlalchemy import Connection
 from mpc.primitives import base64url
 
 from ..errors import Refused
+from ..observation import step_ended
+from ..policy import Limits
 from ..store.enrolments import EnrolmentRow, load_enrolment
 from .context import ServiceContext, SignedRequest
+from .rate_limits import Rate, by_enrolment, spend
 from .request_authentication import authenticate
 
 
@@ -22,28 +25,34 @@ def authenticated_enrolment(
     request: SignedRequest,
     *,
     key_of: Callable[[EnrolmentRow], bytes] = lambda row: row.signing_key,
+    rate_of: Callable[[Limits], Rate | None] = by_enrolment,
 ) -> EnrolmentRow:
-    """The enrolment whose key signed the request, as stored now. Raises Refused("unauthenticated").
+    """The enrolment whose key signed the request, as stored now.
 
-    An unknown id is verified against a key that nobody owns, so that it looks like a wrong signature.
+    Raises Refused: "unauthenticated"; "throttled" if it sends too many requests, which is looked at once the signature
+    holds, so that nobody else can use an enrolment's rate up. rate_of: which of the policy's limits it counts against.
+
+    An unknown id, and that of an erased enrolment, is verified against a key that nobody owns, so that it looks like a
+    wrong signature.
     """
     found: list[EnrolmentRow] = []
 
     def resolve(key_id: str) -> bytes | None:
         enrolment_id = _enrolment_id(key_id)
         row = load_enrolment(conn, enrolment_id) if enrolment_id is not None else None
-        if row is None:
+        if row is None or row.status == "erased":
             return None
         found.append(row)
         return key_of(row)
 
     verify(ctx, request, resolve)
+    spend(ctx, rate_of(ctx.policy.limits), found[0].id)
     return found[0]
 
 
 def verify(ctx: ServiceContext, request: SignedRequest, resolve: Callable[[str], bytes | None]) -> str:
     """The verified key id. Raises Refused("unauthenticated")."""
-    return authenticate(
+    key_id = authenticate(
         method=request.method,
         authority=request.authority,
         path=request.path,
@@ -53,6 +62,8 @@ def verify(ctx: ServiceContext, request: SignedRequest, resolve: Callable[[str],
         now=ctx.clock(),
         freshness_s=ctx.policy.limits.freshness_s,
     )
+    step_ended("authenticate")
+    return key_id
 
 
 def require_same_enrolment(enrolment: EnrolmentRow, named: bytes) -> None:

@@ -19,7 +19,7 @@ from mpc.threshold_rsa.share_package import KEY_ID_BYTES
 from ..store.ceremonies import load_ceremony, mark_ceremony_revoked
 from ..store.credentials import CredentialRow, list_provisioned, load_credential, revoke_credential
 from ..store.events import append_event
-from .context import ServiceContext
+from .context import COMMAND_LINE, ServiceContext
 from .provisioning_refusals import ProvisioningRefused
 
 MAX_LIST_BYTES = 16 * 1024 * 1024
@@ -69,7 +69,9 @@ def named_key(text: str, where: str) -> NamedKey:
         ) from None
 
 
-def revoke_keys(ctx: ServiceContext, keys: Sequence[NamedKey], *, ignore_unknown: bool = False) -> Revoked:
+def revoke_keys(
+    ctx: ServiceContext, keys: Sequence[NamedKey], *, ignore_unknown: bool = False, by: str = COMMAND_LINE
+) -> Revoked:
     """Revoke provisioned keys, all or none. Repeating it changes nothing.
 
     Raises ProvisioningRefused("unknown_key") for an id that is no provisioned key here, unless `ignore_unknown`.
@@ -88,11 +90,11 @@ def revoke_keys(ctx: ServiceContext, keys: Sequence[NamedKey], *, ignore_unknown
                     f"{named.where}: {base64url.encode(named.key_id)} is no provisioned key of this server; nothing was"
                     " revoked (--ignore-unknown passes over such ids)",
                 )
-        revoked, before = _revoke(ctx, conn, found)
+        revoked, before = _revoke(ctx, conn, found, by)
     return Revoked(revoked, before, tuple(unknown))
 
 
-def revoke_ceremony(ctx: ServiceContext, ceremony_id: bytes) -> Revoked:
+def revoke_ceremony(ctx: ServiceContext, ceremony_id: bytes, *, by: str = COMMAND_LINE) -> Revoked:
     """Revoke every key of a ceremony that was imported here, and take no further revision of it.
 
     Repeating it changes nothing. ProvisioningRefused("unknown_ceremony").
@@ -103,14 +105,14 @@ def revoke_ceremony(ctx: ServiceContext, ceremony_id: bytes) -> Revoked:
                 "unknown_ceremony",
                 f"nothing of the ceremony {ceremony_id.hex()} was imported here; `authsvc provisioned` lists what was",
             )
-        revoked, before = _revoke(ctx, conn, list_provisioned(conn, ceremony_id))
+        revoked, before = _revoke(ctx, conn, list_provisioned(conn, ceremony_id), by)
         now = ctx.clock()
         if mark_ceremony_revoked(conn, ceremony_id, now):
             append_event(
                 conn,
                 at=now,
                 name="ceremony_revoked",
-                detail={"ceremony_id": ceremony_id.hex(), "keys": len(revoked)},
+                detail={"ceremony_id": ceremony_id.hex(), "keys": len(revoked), "by": by},
             )
     return Revoked(revoked, before, ())
 
@@ -122,7 +124,7 @@ def inventory(ctx: ServiceContext, ceremony_id: bytes | None = None) -> list[Cre
 
 
 def _revoke(
-    ctx: ServiceContext, conn: Connection, rows: Sequence[CredentialRow]
+    ctx: ServiceContext, conn: Connection, rows: Sequence[CredentialRow], by: str
 ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """(revoked now, revoked before)."""
     now, done = ctx.clock(), []
@@ -130,6 +132,6 @@ def _revoke(
         if row.status != "revoked":
             revoke_credential(conn, row.id)
             done.append(row.id)
-            detail = {"key_id": row.id.hex(), "from": row.status}
+            detail = {"key_id": row.id.hex(), "from": row.status, "by": by}
             append_event(conn, at=now, enrolment_id=row.enrolment_id, name="provisioned_key_revoked", detail=detail)
     return tuple(done), tuple(row.id for row in rows if row.status == "revoked")

@@ -1,4 +1,5 @@
-"""A login: frame, confirmation carried along, advisory checks, silent computation, one transaction, answer.
+"""A login: frame, then in the enrolment's turn the confirmation carried along, advisory checks, silent computation and
+one transaction, and the answer.
 
 The transaction re-reads everything and writes the verdict; the answer is a function of what was committed. Before
 it nothing is told to anybody, so any number of parallel requests see at most one failed verdict.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+import structlog
 from sqlalchemy import Connection
 
 from mpc.errors import DecodeError, ProtocolAbort
@@ -21,25 +23,31 @@ from mpc.login.authenticator_data import (
 )
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
-from mpc.login.server_side import OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
+from mpc.login.rotation_messages import rotation_challenge
+from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
 from mpc.threshold_rsa.encodings import Algorithm
 
 from ..errors import Refused
+from ..observation import login_came_to, step_ended
 from ..policy import Policy
 from ..store.credentials import CredentialRow, load_credential, set_sign_count
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
-from ..store.logins import LoginRow, LoginState, insert_login
+from ..store.events import EnrolmentChain
+from ..store.logins import LoginKind, LoginRow, LoginState, insert_login
+from ..store.turns import TurnNotFree
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .credentials import require_allowed_origin
 from .frame import authenticated_enrolment, require_same_enrolment
 from .limits import check_budgets, check_delay
+from .login_events import LoginEvent, login_event
 from .quarantine import QuarantineReason, quarantine
 from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal_refresh
 
 MAX_INDEX_JUMP = 2**20
 MAX_SIGN_COUNT_JUMP = 65_536
 _MAX_RECOMPUTATIONS = 8
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,8 @@ Computed = Verdict | Crashed
 class Outcome:
     """What the transaction wrote, as what the device is told."""
 
+    row: str = ""
+    """In metrics; a refusal that writes nothing goes by its code."""
     reply: bytes | None = field(default=None, repr=False)
     refusal: Refused | None = None
     error: Exception | None = None
@@ -72,25 +82,54 @@ class Outcome:
 
 def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """Message 1 to message 2. Raises Refused, or DecodeError for malformed bodies."""
+    try:
+        outcome = _outcome(ctx, request)
+    except Refused as refused:
+        login_came_to(refused.code)
+        raise
+    login_came_to(outcome.row or (outcome.refusal.code if outcome.refusal else "crashed"))
+    return _told(outcome)
+
+
+def _outcome(ctx: ServiceContext, request: SignedRequest) -> Outcome:
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
-        message = _parsed(ctx.policy, enrolment, request.body)
-        if message.statement.confirmation is None:
-            snapshot = _advisory_snapshot(ctx, conn, enrolment, message)
-    if message.statement.confirmation is not None:
-        unknown = _settle(ctx, enrolment.id, message.statement.confirmation)
-        with ctx.store.read() as conn:
-            current = load_enrolment(conn, enrolment.id) or enrolment
-            # C4. If the login is of an epoch that is over, it goes on to row L4: under a fresh index it is signed
-            # evidence that somebody else was confirmed in between, even where the void token was forgotten.
-            if unknown is not None and message.statement.epoch >= current.epoch:
-                raise unknown
-            snapshot = _advisory_snapshot(ctx, conn, current, message)
+    message = _parsed(ctx.policy, enrolment, request.body)
+    if message.statement.confirmation is None:
+        # Whoever has to wait anyway need not queue for it. A confirmation may end the waiting, so it comes first.
+        _check_in_service(ctx, enrolment)
+    try:
+        # Only now: a stranger must not be able to hold a turn. And what was read before it is not used below, since
+        # other logins may have gone by while this one waited. Nothing about security rests on the turn: however many
+        # requests computed at the same time, `commit_verdict` would tell at most one failed verdict.
+        with ctx.store.enrolment_turn(enrolment.id):
+            step_ended("turn")
+            return _decided(ctx, enrolment, message, request.body)
+    except TurnNotFree:
+        raise Refused("unavailable") from None
+
+
+def _decided(ctx: ServiceContext, enrolment: EnrolmentRow, message: Message1, body: bytes) -> Outcome:
+    """What became of it, in the enrolment's turn. `enrolment` is the row that authenticated the request."""
+    confirmation = message.statement.confirmation
+    unknown = None
+    if confirmation is not None:
+        unknown = _settle(ctx, enrolment.id, confirmation)
+        step_ended("settle")
+    with ctx.store.read() as conn:
+        current = load_enrolment(conn, enrolment.id) or enrolment
+        # C4. If the login is of an epoch that is over, it goes on to row L4: under a fresh index it is signed
+        # evidence that somebody else was confirmed in between, even where the void token was forgotten.
+        if unknown is not None and message.statement.epoch >= current.epoch:
+            raise unknown
+        snapshot = _advisory_snapshot(ctx, conn, current, message)
+    step_ended("advisory")
     for _ in range(_MAX_RECOMPUTATIONS):
-        computed = _compute(ctx, snapshot, message, request.body)
-        outcome = commit_verdict(ctx, snapshot, message, request.body, computed)
+        computed = _compute(ctx, snapshot, message, body)
+        outcome = commit_verdict(ctx, snapshot, message, body, computed)
+        step_ended("commit")
         if outcome.recompute is None:
-            return _told(outcome)
+            return outcome
         snapshot = outcome.recompute
     raise Refused("unavailable")
 
@@ -105,17 +144,20 @@ def commit_verdict(
     statement = message.statement
     with ctx.store.write_enrolment() as conn:
         enrolment = load_enrolment(conn, snapshot.enrolment.id, lock=True)
+        step_ended("lock")
         credential = load_credential(conn, statement.credential_id)
         if enrolment is None:
             return Outcome(refusal=Refused("not_active"))
 
-        def consumed(state: LoginState = "failed", **details: bytes | None) -> None:
-            _consume(ctx, conn, enrolment, statement, body, state, **details)
+        def consumed(state: LoginState = "failed", reason: str | None = None, **details: bytes | None) -> None:
+            kind = _kind_of(enrolment, statement)
+            event = login_event(enrolment, credential, statement, kind, reason)
+            _consume(ctx, conn, enrolment, statement, body, state, kind, event, **details)
 
         def caught(reason: QuarantineReason) -> Outcome:
-            consumed()
+            consumed(reason=reason)
             quarantine(ctx, conn, enrolment, reason)
-            return Outcome(refusal=Refused("quarantined"))
+            return Outcome(reason, refusal=Refused("quarantined"))
 
         # L5 before all other rows: a failed proof against the current Δ must never be thrown away by a refusal
         # that the device can bring about meanwhile (a revoked credential, an index used by a parallel request).
@@ -140,10 +182,10 @@ def commit_verdict(
         if isinstance(computed, ShareTagFailed):  # L6
             return caught("share_tag_failed")
         if isinstance(computed, Crashed):
-            consumed()
-            return Outcome(error=computed.error)
+            consumed(reason="computation_failed")
+            return Outcome("crashed", error=computed.error)
         if not _authenticator_data_is_right(statement, credential):  # L7
-            consumed()
+            consumed(reason="bad_authenticator_data")
             # The counter tells an honest device that somebody else has signed with a copy of it.
             return Outcome(refusal=Refused("bad_authenticator_data", sign_count=credential.sign_count))
         consumed(  # L8
@@ -154,7 +196,7 @@ def commit_verdict(
             ),
         )
         set_sign_count(conn, credential.id, sign_count_of(statement.authenticator_data))
-    return Outcome(reply=computed.message_2)
+    return Outcome("answered", reply=computed.message_2)
 
 
 def _parsed(policy: Policy, enrolment: EnrolmentRow, body: bytes) -> Message1:
@@ -186,10 +228,7 @@ def _check_admissible(
     budgets: bool = True,
 ) -> Profile:
     """Rows L1–L3: refusals that write nothing and count nothing. The profile the enrolment is bound to."""
-    profile = ctx.policy.profiles.get(enrolment.profile_name)
-    if enrolment.status != "active" or profile is None:
-        raise Refused("not_active")
-    check_delay(ctx.policy.limits, enrolment, ctx.clock())
+    profile = _check_in_service(ctx, enrolment)
     if budgets:
         check_budgets(conn, ctx.policy.limits, enrolment, profile.templates, ctx.clock())
     wanted = "active" if statement.kind == "get" else "provisional"
@@ -212,6 +251,15 @@ def _check_admissible(
     return profile
 
 
+def _check_in_service(ctx: ServiceContext, enrolment: EnrolmentRow) -> Profile:
+    """The part of row L1 that the enrolment's own row answers."""
+    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    if enrolment.status != "active" or profile is None:
+        raise Refused("not_active")
+    check_delay(ctx.policy.limits, enrolment, ctx.clock())
+    return profile
+
+
 def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: bytes) -> Computed | None:
     """Both checks, garbling and sealing, in memory. None if the statement is of another epoch than the snapshot."""
     enrolment, credential = snapshot.enrolment, snapshot.credential
@@ -227,11 +275,15 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             template=open_template(ctx.sealer, enrolment, profile),
             key_share=open_key_share(ctx.sealer, credential),
         )
-        return decide(ctx.rng, state, message, body)
+        step_ended("open")
+        verdict = decide(ctx.rng, state, message, body, step_ended)
     except Exception as error:
         # Whatever it was, it is told only after it has been counted: an uncounted difference between
         # "the proof failed" and "something else failed" would be a free answer about Δ.
         return Crashed(error)
+    if isinstance(verdict, Answer):
+        _log.debug("garbled")  # each circuit that was ever made, whether or not it is told
+    return verdict
 
 
 def _same_basis(snapshot: Snapshot, enrolment: EnrolmentRow, credential: CredentialRow) -> bool:
@@ -274,6 +326,8 @@ def _consume(
     statement: LoginStatement,
     body: bytes,
     state: LoginState,
+    kind: LoginKind,
+    event: LoginEvent,
     *,
     token_hash: bytes | None = None,
     sealed_rho: bytes | None = None,
@@ -283,6 +337,8 @@ def _consume(
     An index that is used up already keeps its row; the attempt counts all the same.
     """
     now = ctx.clock()
+    chain = EnrolmentChain(enrolment)
+    chain.append(conn, at=now, name=event.name, detail=event.detail)
     profile = ctx.policy.profiles.get(enrolment.profile_name)
     cost = profile.templates if profile is not None else 1
     if statement.ot_index > enrolment.last_index:
@@ -295,7 +351,7 @@ def _consume(
                 at=now,
                 cost=cost,
                 state=state,
-                kind="create" if statement.kind == "create" else "get",
+                kind=kind,
                 token_hash=token_hash,
                 sealed_rho=sealed_rho,
                 request_hash=hashlib.sha256(body).digest(),
@@ -309,7 +365,18 @@ def _consume(
         last_attempt_at=now,
         template_attempts=enrolment.template_attempts + cost,
         updated_at=now,
+        **chain.head,
     )
+
+
+def _kind_of(enrolment: EnrolmentRow, statement: LoginStatement) -> LoginKind:
+    """A login over the challenge of the rotation under way shows the match for it; its signature is nobody's."""
+    if statement.kind == "create":
+        return "create"
+    pending = enrolment.pending_base_ot_id
+    if pending is not None and statement.client_data_hash == rotation_challenge(enrolment.id, pending):
+        return "rotate"
+    return "get"
 
 
 def _settle(ctx: ServiceContext, enrolment_id: bytes, confirmation: Confirmation) -> Refused | None:

@@ -27,10 +27,12 @@ from ..store.credentials import (
     set_credential_status,
 )
 from ..store.enrolments import EnrolmentRow, load_enrolment
+from ..store.event_names import EventName
 from ..store.events import append_event
 from ..store.logins import pending_logins
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
+from .rate_limits import PAIRING_PROOFS, give_back, spend
 from .secrets_at_rest import open_key_share
 
 _PAIRABLE: Final[tuple[CredentialStatus, ...]] = (*WAITING, "provisional")
@@ -49,8 +51,7 @@ def pair(ctx: ServiceContext, request: SignedRequest) -> bytes:
         require_same_enrolment(enrolment, message.enrolment_id)
         _require_active(enrolment)
         checked = _usable(ctx, conn, enrolment, message.key_id, _PAIRABLE)
-    now = ctx.clock()
-    ctx.wrong_proofs.take(enrolment.id, now)
+    spend(ctx, PAIRING_PROOFS, enrolment.id)
     share = open_key_share(ctx.sealer, checked)
     statement = PairingStatement(
         ctx.policy.server_id, enrolment.id, checked.rp_id, checked.not_after, checked.ceremony_id or b""
@@ -68,7 +69,7 @@ def pair(ctx: ServiceContext, request: SignedRequest) -> bytes:
             set_credential_status(conn, credential.id, "paired")
             _tell(ctx, conn, credential, "provisioned_key_paired")
     if paired_now:
-        ctx.wrong_proofs.give_back(enrolment.id, now)
+        give_back(ctx, PAIRING_PROOFS, enrolment.id)  # each key is paired once: it costs nothing
     return Accepted(current.epoch, current.last_index, ((credential.id, credential.sign_count),)).encode()
 
 
@@ -129,6 +130,6 @@ def _require_active(enrolment: EnrolmentRow | None) -> EnrolmentRow:
     return enrolment
 
 
-def _tell(ctx: ServiceContext, conn: Connection, credential: CredentialRow, name: str) -> None:
+def _tell(ctx: ServiceContext, conn: Connection, credential: CredentialRow, name: EventName) -> None:
     detail = {"key_id": credential.id.hex()}
     append_event(conn, at=ctx.clock(), enrolment_id=credential.enrolment_id, name=name, detail=detail)

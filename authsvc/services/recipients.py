@@ -17,9 +17,10 @@ from mpc.provisioning.signed_document import normal_fingerprint
 from mpc.threshold_rsa.share_package import Role
 
 from ..errors import Refused
+from ..store.event_names import EventName
 from ..store.events import append_event
 from ..store.recipients import RecipientRow, insert_recipient, list_recipients, load_recipient, retire_recipient
-from .context import ServiceContext
+from .context import COMMAND_LINE, ServiceContext
 from .provisioning_refusals import ProvisioningRefused
 from .secrets_at_rest import open_recipient_key, seal_recipient_key
 
@@ -157,5 +158,6 @@ def _retired(recipient: Recipient) -> ProvisioningRefused:
     )
 
 
-def _tell(ctx: ServiceContext, conn: Connection, name: str, recipient: Recipient) -> None:
-    append_event(conn, at=ctx.clock(), name=name, detail={"fingerprint": recipient.fingerprint})
+def _tell(ctx: ServiceContext, conn: Connection, name: EventName, recipient: Recipient) -> None:
+    detail = {"fingerprint": recipient.fingerprint, "by": COMMAND_LINE}  # no other way leads here
+    append_event(conn, at=ctx.clock(), name=name, detail=detail)

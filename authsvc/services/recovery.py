@@ -15,13 +15,14 @@ from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 
 from ..codes import code_hash
 from ..errors import Refused
-from ..store.codes import find_code, take_code
+from ..store.codes import take_code
 from ..store.credentials import list_credentials
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import append_event
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
+from .one_time_codes import try_code
 from .request_authentication import is_signing_key
 from .secrets_at_rest import open_receiver_state, seal_base_keys, seal_receiver_state
 
@@ -30,7 +31,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """First request: settles an outstanding confirmation, stores the new key as pending, makes the base-OT offer.
 
     The answer tells the epoch that is current: a device whose own is older has been overtaken by a copy and stops.
-    Raises Refused: "unauthenticated", "not_active", "bad_enrolment_code", "unknown_login"; DecodeError.
+    Raises Refused: "unauthenticated", "not_active", "bad_enrolment_code", "throttled", "unknown_login"; DecodeError.
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
@@ -40,10 +41,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
             raise DecodeError("recovery_start.signing_key", "must be an uncompressed point on P-256")
         if enrolment.status != "recovering":
             raise Refused("not_active")
-        hashed = code_hash(message.code)
-        code = find_code(conn, hashed, "recover", ctx.clock()) if hashed is not None else None
-    if code is None or code.enrolment_id != enrolment.id:
-        raise Refused("bad_enrolment_code")
+    try_code(ctx, request, message.code, "recover", enrolment_id=enrolment.id)
     if message.confirmation is not None:
         apply_confirmation(ctx, enrolment.id, message.confirmation, status="recovering")
 

@@ -8,6 +8,7 @@
 | sealed_share | d2 | the credential |
 | sealed_rho | session id ‖ ρ | index and epoch of the login |
 | sealed_key | a recipient's private key | the recipient |
+| `server_state` | audit_key, audit_head | the name |
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ..store.logins import LoginRow
 from ..store.recipients import RecipientRow
 
 _SESSION_ID_BYTES = 32
+_SERVER = bytes(16)
+"""The owner of what belongs to no enrolment."""
 
 
 def seal_base_keys(sealer: Sealer, enrolment_id: bytes, base_ot_id: bytes, keys: SenderBaseKeys) -> bytes:
@@ -75,6 +78,15 @@ def seal_recipient_key(sealer: Sealer, recipient_id: bytes, key: HpkePrivateKey)
 
 def open_recipient_key(sealer: Sealer, row: RecipientRow) -> HpkePrivateKey:
     return HpkePrivateKey(HpkeSuite(row.suite), sealer.open(row.id, "sealed_key", row.id, row.sealed_key))
+
+
+def seal_server_value(sealer: Sealer, name: str, value: bytes) -> bytes:
+    """For a row of `server_state`."""
+    return sealer.seal(_SERVER, name, b"", value)
+
+
+def open_server_value(sealer: Sealer, name: str, sealed: bytes | None) -> bytes:
+    return sealer.open(_SERVER, name, b"", sealed)
 
 
 def seal_refresh(sealer: Sealer, enrolment_id: bytes, ot_index: int, epoch: int, sid: bytes, rho: bytes) -> bytes:

@@ -27,9 +27,9 @@ from mpc.threshold_rsa.share_package import Role, SharePackage, SharePackageErro
 from ..errors import Refused
 from ..store.ceremonies import CeremonyRow, load_ceremony, store_ceremony
 from ..store.credentials import CredentialRow, list_provisioned
-from ..store.events import append_event
+from ..store.events import EventDetail, append_event
 from .ceremony_revisions import require_next
-from .context import ServiceContext
+from .context import COMMAND_LINE, ServiceContext
 from .dealt_keys import Stored, store_halves
 from .provisioning_refusals import ProvisioningRefused
 from .recipients import opening_key_for
@@ -97,11 +97,17 @@ def import_shares(
         if before is None or before.revision < found.revision:
             store_ceremony(conn, found)
         counts = {"new": len(keys.new), "known": len(keys.known), "rebound": len(keys.rebound)}
+        told: EventDetail = {
+            "ceremony_id": found.ceremony_id.hex(),
+            "revision": found.revision,
+            "by": COMMAND_LINE,
+            **counts,
+        }
         append_event(
             conn,
             at=found.imported_at,
             name="shares_imported",
-            detail={"ceremony_id": found.ceremony_id.hex(), "revision": found.revision, **counts},
+            detail=told,
         )
     return Imported(
         **asdict(keys),

@@ -17,12 +17,14 @@ class Backend:
 
     begin_read: a snapshot. begin_write: excludes every other write transaction, in all processes and on all hosts.
     begin_enrolment: lets write transactions about other enrolments go on beside it.
+    begin_counters: waits for no other transaction where the database can, and may be forgotten in a power failure.
     """
 
     engine: Engine
     begin_read: str
     begin_write: str
     begin_enrolment: str
+    begin_counters: str
     driver_error: type[Exception]
     """What the driver raises when the database cannot serve, at BEGIN and COMMIT."""
     writers_turn: Callable[[], AbstractContextManager[Any]]
@@ -33,5 +35,11 @@ class Backend:
     """Whether a statement failed in the transaction of a driver's connection, so that COMMIT would roll back."""
     is_lost: Callable[[Any], bool]
     """Whether a driver's connection has lost its server, so that a new one may work."""
+    take_turn: Callable[[Any, int, bool], bool]
+    """Begin the turn with this number (`store.turns`), on a driver's connection that is in no transaction: whether it
+    is ours. With True, wait for it. Whatever happens to this process, the turn ends with it.
+    """
+    give_turn: Callable[[Any, int], None]
+    """End it, on the same connection."""
     without_values: Callable[[DBAPIError], DBAPIError]
     """An error without the values of the row it is about: they may be key material."""

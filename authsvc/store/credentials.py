@@ -81,6 +81,11 @@ def list_provisioned(conn: Connection, ceremony_id: bytes | None = None) -> list
     return [CredentialRow(*row) for row in rows]
 
 
+def list_of_relying_party(conn: Connection, rp_id: str) -> list[CredentialRow]:
+    """The credentials for a relying party that are not revoked, in the order of their ids."""
+    return [CredentialRow(*row) for row in conn.execute(_LIST_RP, {"rp_id": rp_id})]
+
+
 def count_credentials(conn: Connection, enrolment_id: bytes) -> int:
     """How many credentials of an enrolment are registered or about to be: neither revoked nor waiting."""
     return int(conn.execute(_COUNT, {"enrolment_id": enrolment_id}).scalar_one())
@@ -149,6 +154,16 @@ def revoke_credentials_of(conn: Connection, enrolment_id: bytes) -> int:
     return conn.execute(_REVOKE_ALL, {"row_enrolment_id": enrolment_id}).rowcount
 
 
+def forget_credentials_of(conn: Connection, enrolment_id: bytes) -> int:
+    """Remove what an enrolment has made itself, and everything but the terms of what was dealt; how many dealt remain.
+
+    Those are revoked and stay, without a counter, so that importing their ceremony again brings nothing back.
+    """
+    key = {"row_enrolment_id": enrolment_id}
+    conn.execute(_DELETE_OWN, key)
+    return conn.execute(_FORGET_DEALT, key).rowcount
+
+
 def _one(rowcount: int) -> None:
     if rowcount != 1:
         raise KeyError("no such credential")
@@ -161,6 +176,11 @@ _LIST = (
     select(*_ALL)
     .where(credentials.c.enrolment_id == bindparam("enrolment_id"))
     .order_by(credentials.c.created_at, credentials.c.id)
+)
+_LIST_RP = (
+    select(*_ALL)
+    .where(credentials.c.rp_id == bindparam("rp_id"), credentials.c.status != "revoked")
+    .order_by(credentials.c.id)
 )
 _COUNT = (
     select(func.count())
@@ -223,3 +243,7 @@ _REVOKE_ALL = (
     .where(credentials.c.enrolment_id == bindparam("row_enrolment_id"))
     .values(status="revoked", sealed_share=None)
 )
+_DELETE_OWN = delete(credentials).where(
+    credentials.c.enrolment_id == bindparam("row_enrolment_id"), credentials.c.ceremony_id.is_(None)
+)
+_FORGET_DEALT = _REVOKE_ALL.values(status="revoked", sealed_share=None, sign_count=0)

@@ -8,10 +8,13 @@ from typing import Literal, TypedDict, Unpack
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from mpc.login.history import NO_HASH
+
 from .prepared import Prepared
 from .tables import enrolments
 
-EnrolmentStatus = Literal["enrolling", "active", "quarantined", "recovering", "revoked"]
+EnrolmentStatus = Literal["enrolling", "active", "quarantined", "recovering", "revoked", "erased"]
+"""`erased`: what is left of an enrolment whose dealt keys must not come back, without anything about a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,11 @@ class EnrolmentRow:
     template_attempts: int
     created_at: float
     updated_at: float
+    audit_seq: int = 0
+    """The number of its last event, and that event's hash: where its chain ends."""
+    audit_hash: bytes = NO_HASH
+    rotated_base_ot_id: bytes | None = None
+    """The base OT of the last template rotation; a device that lost the answer recognises its own by it."""
 
 
 class EnrolmentChanges(TypedDict, total=False):
@@ -63,6 +71,9 @@ class EnrolmentChanges(TypedDict, total=False):
     last_attempt_at: float | None
     template_attempts: int
     updated_at: float
+    audit_seq: int
+    audit_hash: bytes
+    rotated_base_ot_id: bytes | None
 
 
 def load_enrolment(conn: Connection, enrolment_id: bytes, *, lock: bool = False) -> EnrolmentRow | None:
@@ -81,6 +92,17 @@ def list_enrolments(conn: Connection) -> list[EnrolmentRow]:
 def insert_enrolment(conn: Connection, row: EnrolmentRow) -> None:
     """Add an enrolment."""
     conn.execute(_INSERT, {name: getattr(row, name) for name in _COLUMNS})
+
+
+def delete_enrolment(conn: Connection, enrolment_id: bytes) -> None:
+    """Remove the row of an enrolment to which no credential and no login belongs. KeyError if there is none."""
+    if conn.execute(_DELETE, {"row_id": enrolment_id}).rowcount != 1:
+        raise KeyError("no such enrolment")
+
+
+def empty_enrolment(conn: Connection, enrolment_id: bytes) -> None:
+    """Leave nothing of an enrolment but its id, for the dealt keys whose rows must stay."""
+    conn.execute(_EMPTY, {"row_id": enrolment_id})
 
 
 def delete_unfinished_enrolments(conn: Connection, code_hash: bytes, before: float) -> None:
@@ -103,6 +125,21 @@ _LOAD = Prepared(_SELECT)
 _LOAD_LOCKED = Prepared(_SELECT.with_for_update())
 _LIST = select(*_ALL).order_by(enrolments.c.created_at, enrolments.c.id)
 _INSERT = insert(enrolments)
+_DELETE = delete(enrolments).where(enrolments.c.id == bindparam("row_id"))
+_EMPTY = (
+    update(enrolments)
+    .where(enrolments.c.id == bindparam("row_id"))
+    .values(
+        {
+            **{column.name: None for column in enrolments.c if column.nullable},
+            **dict.fromkeys(("label", "profile_name"), ""),
+            **dict.fromkeys(("code_hash", "signing_key"), b""),
+            **dict.fromkeys(("epoch", "last_index", "consecutive_failures", "template_attempts"), 0),
+            **dict.fromkeys(("created_at", "updated_at"), 0.0),
+            "status": "erased",
+        }
+    )
+)
 _DELETE_UNFINISHED = delete(enrolments).where(
     enrolments.c.status == "enrolling",
     or_(enrolments.c.created_at < bindparam("before"), enrolments.c.code_hash == bindparam("row_code_hash")),

@@ -13,13 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, literal_column, select, update
 
 from .prepared import Prepared
 from .tables import logins
 
 LoginState = Literal["failed", "pending", "void", "confirmed"]
-LoginKind = Literal["create", "get"]
+LoginKind = Literal["create", "get", "rotate"]
+"""`rotate`: a login that shows the match for the template rotation under way, and signs for no relying party."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,26 @@ def drop_pending_logins_with(conn: Connection, enrolment_id: bytes, credential_i
     conn.execute(_DROP_PENDING_WITH, {"row_enrolment_id": enrolment_id, "row_credential_id": credential_id})
 
 
+def void_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
+    """Turn the pending logins into void ones: their tokens confirm nothing and prove a clone; how many there were."""
+    return _VOID_PENDING.run(conn, {"row_enrolment_id": enrolment_id})
+
+
+def forget_rotation_logins(conn: Connection, enrolment_id: bytes) -> None:
+    """The logins of earlier rotations are ordinary ones from now on and show no match for a later one."""
+    conn.execute(_FORGET_ROTATION, {"row_enrolment_id": enrolment_id})
+
+
+def list_logins(conn: Connection, enrolment_id: bytes) -> list[LoginRow]:
+    """Every counted attempt of an enrolment, by index."""
+    return [LoginRow(*row) for row in conn.execute(_LIST, {"enrolment_id": enrolment_id})]
+
+
+def delete_logins_of(conn: Connection, enrolment_id: bytes) -> int:
+    """Remove every attempt of an enrolment; how many there were."""
+    return conn.execute(_DELETE_ALL, {"row_enrolment_id": enrolment_id}).rowcount
+
+
 def nth_latest_attempt_time(conn: Connection, enrolment_id: bytes, n: int) -> float | None:
     """When the n-th latest counted attempt happened (n ≥ 1), or None if there were fewer."""
     row = _NTH_LATEST.first(conn, {"enrolment_id": enrolment_id, "skip": n - 1})
@@ -134,3 +155,6 @@ _FORGET_VOID = Prepared(_UPDATE_MINE.where(_IS_VOID).values(state="failed", toke
 _VOID_PENDING = Prepared(_UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None))
 _DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)
 _DROP_PENDING_WITH = _DROP_PENDING.where(logins.c.credential_id == bindparam("row_credential_id"))
+_FORGET_ROTATION = _UPDATE_MINE.where(logins.c.kind == "rotate").values(kind="get")
+_LIST = select(*_ALL).where(_MINE).order_by(logins.c.ot_index)
+_DELETE_ALL = delete(logins).where(logins.c.enrolment_id == bindparam("row_enrolment_id"))

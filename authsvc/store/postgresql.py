@@ -4,6 +4,9 @@ Write transactions hold one advisory lock: shared where they are about one enrol
 exclusive otherwise. So logins of different enrolments run side by side, those of one enrolment one after the other, and
 everything else alone, as on SQLite. READ COMMITTED is enough then: whatever a transaction reads and decides by, nobody
 can change until it ends.
+
+A turn (`store.turns`) is an advisory lock of the session. It is taken before any transaction and while its thread holds
+no other lock, and whoever is inside a transaction never asks for one: so no circle of waiting can close.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ _POOL_SIZE = 8
 _LOCK_TIMEOUT_S = 10
 _IDLE_TIMEOUT_S = 5  # below the lock timeout: whoever waits behind a worker that hangs still gets his turn
 _VANISHED_TIMEOUT_MS = 25_000
+_TURN_IDLE_TIMEOUT_S = 10  # a login computes for a fraction of a second between two statements
 _WRITERS = 0x7461_6E64_656D  # "tandem": the advisory lock of this program in its database
 
 
@@ -37,13 +41,38 @@ def postgresql_backend(url: URL) -> Backend:
         begin_enrolment=(
             f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock_shared({_WRITERS})"
         ),
+        # No advisory lock: one statement on one row of its own. And no wait for the disk: what a crash of the database
+        # forgets is the last fraction of a second of a rate, and with it goes nobody's attempt or share.
+        begin_counters="BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit TO off",
         driver_error=psycopg.Error,
         writers_turn=nullcontext,
         is_aborted=lambda driver: driver.info.transaction_status == TransactionStatus.INERROR,
         in_transaction=lambda driver: driver.info.transaction_status != TransactionStatus.IDLE,
         is_lost=lambda driver: bool(driver.closed),
+        take_turn=_take_turn,
+        give_turn=_give_turn,
         without_values=_without_values,
     )
+
+
+def _take_turn(driver: Any, key: int, wait: bool) -> bool:
+    # A session has locks for as long as its connection stands, and a process that hangs, or a host that vanished, does
+    # not close its own: so a session that has a turn is ended when it has been silent for long.
+    patience = f"set_config('idle_session_timeout', '{_TURN_IDLE_TIMEOUT_S}s', false)"
+    if wait:
+        driver.execute(f"SELECT {patience}, pg_advisory_lock({_two_keys(key)})")
+        return True
+    taken = f"CASE WHEN pg_try_advisory_lock({_two_keys(key)}) THEN {patience} END"
+    return driver.execute(f"SELECT {taken}").fetchone()[0] is not None
+
+
+def _give_turn(driver: Any, key: int) -> None:
+    driver.execute(f"SELECT pg_advisory_unlock({_two_keys(key)}), set_config('idle_session_timeout', '0', false)")
+
+
+def _two_keys(key: int) -> str:
+    # Locks with two numbers never meet those with one, such as that of the writers.
+    return f"{key >> 32}, {(key & 0xFFFF_FFFF) - 2**31}"
 
 
 def _without_values(error: DBAPIError) -> DBAPIError:

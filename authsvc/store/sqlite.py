@@ -13,6 +13,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from .backend import Backend
+from .turn_file import turn_file
 
 _BUSY_TIMEOUT_MS = 10_000
 _POOL_SIZE = 8
@@ -31,16 +32,22 @@ def sqlite_backend(url: URL) -> Backend:
     # SQLite has one writer. Waiting here is fair and wakes at once, where SQLite's own waiting polls with growing
     # sleeps; that is left for writers in other processes.
     one_writer = threading.Lock()
+    turns = turn_file(Path(str(url.database)))
     return Backend(
         engine=_engine(url),
         begin_read="BEGIN",
         begin_write="BEGIN IMMEDIATE",
         begin_enrolment="BEGIN IMMEDIATE",
+        # As durable as the others: how durable is a property of the connection here, and one that a verdict is written
+        # on must never be left with less.
+        begin_counters="BEGIN IMMEDIATE",
         driver_error=sqlite3.DatabaseError,
         writers_turn=lambda: one_writer,
         in_transaction=lambda driver: bool(driver.in_transaction),
         is_aborted=lambda driver: False,
         is_lost=lambda driver: False,
+        take_turn=lambda _driver, key, wait: turns.take(key, wait=wait),
+        give_turn=lambda _driver, key: turns.give(key),
         without_values=lambda error: error,
     )
 

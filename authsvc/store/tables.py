@@ -54,6 +54,10 @@ enrolments = Table(
     Column("template_attempts", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("audit_seq", BigInteger, nullable=False),
+    Column("audit_hash", LargeBinary(32), nullable=False),
+    Column("rotated_base_ot_id", LargeBinary(16)),
+    Index("ix_enrolments_created_at_id", "created_at", "id"),
 )
 
 credentials = Table(
@@ -112,6 +116,7 @@ codes = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
     Column("used_at", Double),
+    Column("attempts", Integer, nullable=False, server_default="0"),
 )
 
 events = Table(
@@ -119,10 +124,30 @@ events = Table(
     metadata,
     # SQLite numbers rows by itself only where the type is exactly INTEGER, which has 64 bits there.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("at", Double, nullable=False),
-    Column("enrolment_id", LargeBinary(16), index=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("enrolment_id", LargeBinary(16)),
     Column("name", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    # Two transactions can never both append the same number, whatever they read before.
+    Index("ix_events_chain", "enrolment_id", "seq", unique=True),
+    Index(
+        "ix_events_server_chain",
+        "seq",
+        unique=True,
+        sqlite_where=text("enrolment_id IS NULL"),
+        postgresql_where=text("enrolment_id IS NULL"),
+    ),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("last_event_id", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
 )
 
 server_state = Table(
@@ -153,4 +178,34 @@ ceremonies = Table(
     Column("signing_key", LargeBinary(32), nullable=False),
     Column("imported_at", Double, nullable=False),
     Column("revoked_at", Double),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("secret_hash", LargeBinary(32), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
+)
+
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("id_hash", LargeBinary(32), primary_key=True),
+    Column("token_id", LargeBinary(16), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+)
+
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("full_at", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )

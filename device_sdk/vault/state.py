@@ -1,8 +1,8 @@
 """What the device remembers, as one value with a strict encoding: the payload of the vault file.
 
 Durable are: epoch, shares, index, counters, base-OT keys, the request key, credentials, `next` (a login accepted
-but not acknowledged), `recovery` (begun but not acknowledged), the recipient and the provisioned keys. Everything
-else lives for one ceremony only.
+but not acknowledged), `recovery` and `rotation` (begun but not acknowledged), the recipient and the provisioned keys.
+Everything else lives for one ceremony only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from device_sdk.vault.provisioned import (
 )
 from mpc.errors import DecodeError
 from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
+from mpc.login.history import HASH_BYTES
 from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
@@ -83,6 +84,29 @@ class PendingRecovery(NeverPickled):
 
 
 @dataclass(frozen=True, slots=True)
+class PendingRotation(NeverPickled):
+    """This device's half of a template rotation whose second request may have arrived.
+
+    The server's half is not here: together they are the template. So the request is never said again, and the server
+    is asked what became of it.
+    """
+
+    base_ot_id: bytes
+    base_keys: ReceiverBaseKeys = field(repr=False)
+    epoch: int
+    """The epoch that the rotation ends."""
+    template: TemplateShare = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryHead:
+    """The last event of this enrolment's history that was seen: its number and its hash, which fixes all before it."""
+
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceState(NeverPickled):
     """The whole durable state of one enrolment. `with_…` methods give the state after a step."""
 
@@ -99,6 +123,7 @@ class DeviceState(NeverPickled):
     credentials: tuple[Credential, ...] = ()
     next: NextShares | None = None
     recovery: PendingRecovery | None = None
+    rotation: PendingRotation | None = None
     overtaken: bool = False
     """The server has seen indices this device never used: it was restored to an old state, or copied."""
     recipient: RecipientKey | None = None
@@ -106,6 +131,8 @@ class DeviceState(NeverPickled):
     provisioned: tuple[ProvisionedKey, ...] = ()
     """Dealt keys that no registration has taken yet, oldest import first. One that a registration is trying stands
     here too until it succeeds, so that a crash in between loses nothing."""
+    history: HistoryHead | None = None
+    """How far the server's record of this enrolment was read and checked."""
 
     def credential(self, credential_id: bytes) -> Credential:
         """The credential with that id. KeyError if there is none."""
@@ -191,6 +218,19 @@ class DeviceState(NeverPickled):
     def _awaits(self, confirmation: Confirmation) -> bool:
         return self.next is not None and self.next.confirmation == confirmation
 
+    def rotated(self, pending: PendingRotation, *, last_index: int = 0) -> DeviceState:
+        """The new template and base keys are in place, at the next epoch; a new base OT repeats no stream."""
+        return replace(
+            self,
+            base_ot_id=pending.base_ot_id,
+            base_keys=pending.base_keys,
+            epoch=pending.epoch + 1,
+            ot_index=max(self.ot_index, last_index),
+            template=pending.template,
+            next=None,
+            rotation=None,
+        )
+
     def encode(self) -> bytes:
         """Canonical CBOR, versioned."""
         values: dict[str, object] = {
@@ -225,10 +265,20 @@ class DeviceState(NeverPickled):
                 "base_ones": self.recovery.base_keys.ones,
                 "sender_message": self.recovery.sender_message,
             }
+        if self.rotation is not None:
+            values["rotation"] = {
+                "base_ot_id": self.rotation.base_ot_id,
+                "base_zeros": self.rotation.base_keys.zeros,
+                "base_ones": self.rotation.base_keys.ones,
+                "epoch": self.rotation.epoch,
+                "template": self.rotation.template.to_bytes(),
+            }
         if self.recipient is not None:
             values["recipient"] = recipient_map(self.recipient)
         if self.provisioned:
             values["provisioned"] = [provisioned_map(key) for key in self.provisioned]
+        if self.history is not None:
+            values["history"] = {"seq": self.history.seq, "hash": self.history.hash}
         return codec.encode(values)
 
     @classmethod
@@ -259,6 +309,7 @@ def _read_state(fields: codec.Fields) -> DeviceState:
         credentials=tuple(_read_credential(entry) for entry in fields.each("credentials", at_most=MAX_CREDENTIALS)),
         next=_read_next(fields.fields("next"), profile) if fields.has("next") else None,
         recovery=_read_recovery(fields.fields("recovery")) if fields.has("recovery") else None,
+        rotation=_read_rotation(fields.fields("rotation"), profile) if fields.has("rotation") else None,
         overtaken=fields.boolean("overtaken"),
         recipient=(
             read_recipient(fields.fields("recipient"), expected_enrolment_id=enrolment_id)
@@ -266,7 +317,14 @@ def _read_state(fields: codec.Fields) -> DeviceState:
             else None
         ),
         provisioned=_read_all_provisioned(fields) if fields.has("provisioned") else (),
+        history=_read_history(fields.fields("history")) if fields.has("history") else None,
     )
+
+
+def _read_history(fields: codec.Fields) -> HistoryHead:
+    result = HistoryHead(seq=fields.uint("seq", at_most=MAX_INDEX), hash=fields.bytes("hash", length=HASH_BYTES))
+    fields.done()
+    return result
 
 
 def _read_all_provisioned(fields: codec.Fields) -> tuple[ProvisionedKey, ...]:
@@ -332,6 +390,17 @@ def _read_recovery(fields: codec.Fields) -> PendingRecovery:
         base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
         base_keys=_read_base_keys(fields),
         sender_message=fields.bytes("sender_message"),
+    )
+    fields.done()
+    return result
+
+
+def _read_rotation(fields: codec.Fields, profile: Profile) -> PendingRotation:
+    result = PendingRotation(
+        base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
+        base_keys=_read_base_keys(fields),
+        epoch=fields.uint("epoch", at_most=MAX_INDEX),
+        template=TemplateShare.from_bytes(profile, fields.bytes("template")),
     )
     fields.done()
     return result

@@ -28,7 +28,7 @@ MAX_CODE_BYTES = 64
 MAX_NAME_BYTES = 40
 MAX_RP_ID_BYTES = 253
 MAX_CREDENTIALS = 10_000
-_MAX_TEMPLATE_BYTES = MAX_CODE_BITS * MAX_TEMPLATES // 8
+MAX_TEMPLATE_BYTES = MAX_CODE_BITS * MAX_TEMPLATES // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ class EnrolmentFinish:
                 base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
                 code=fields.text("code", at_most=MAX_CODE_BYTES),
                 sender_message=fields.bytes("sender_message", length=SENDER_MESSAGE_BYTES),
-                codes_share=fields.bytes("codes", at_most=_MAX_TEMPLATE_BYTES),
-                masks_share=fields.bytes("masks", at_most=_MAX_TEMPLATE_BYTES),
+                codes_share=fields.bytes("codes", at_most=MAX_TEMPLATE_BYTES),
+                masks_share=fields.bytes("masks", at_most=MAX_TEMPLATE_BYTES),
             )
 
 

@@ -138,8 +138,7 @@ class Message1:
     def decode(cls, body: bytes) -> Message1:
         """Raises DecodeError naming the field. Lengths that depend on the profile are checked by `fits`."""
         with codec.reading(body, what="message_1", version=PROTOCOL_VERSION) as fields:
-            if fields.uint("suite") != TANDEM_SUITE_1.number:
-                raise DecodeError("message_1.suite", "unknown suite")
+            fields.integer("suite", one_of=(TANDEM_SUITE_1.number,))
             statement = LoginStatement(
                 enrolment_id=fields.bytes("enrolment_id", length=ID_BYTES),
                 base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),

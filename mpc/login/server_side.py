@@ -6,6 +6,7 @@ it wrote: whoever answers before, hands out one bit of Δ for each parallel requ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,13 +70,20 @@ class Answer(NeverPickled):
 Verdict = OtProofFailed | ShareTagFailed | Answer
 
 
-def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) -> Verdict:
+def decide(
+    rng: Rng,
+    state: ServerLoginState,
+    message: Message1,
+    body: bytes,
+    step_ended: Callable[[str], None] = lambda step: None,
+) -> Verdict:
     """Run both checks, garble and seal; the verdict.
 
     Every request costs the whole computation, whatever the checks say, and the verdict is chosen at the very
     end: an early return after a failed proof would tell a bit of Δ by the clock, before the verdict is durable.
     `body` is the received encoding of `message`. The caller has checked that profile, base OT and epoch of the
-    statement are those of `state`. Raises DecodeError (sizes, salt) or ProtocolAbort("invalid_point", device).
+    statement are those of `state`. step_ended: told "ot_check", "signature", "garble" and "seal" as each is over,
+    whatever came of it. Raises DecodeError (sizes, salt) or ProtocolAbort("invalid_point", device).
     """
     profile, statement, key = state.profile, message.statement, state.key_share.key
     # Everything that can be refused for its form comes before the first look at Δ.
@@ -85,8 +93,10 @@ def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) ->
     encoded = encode_message(state.algorithm, statement.signed_message, statement.pss_salt, key.bits)
 
     wires, proof_holds = _received_wires(state, message)
+    step_ended("ot_check")
     partial = partial_signature(state.key_share, encoded)
     share_fits = share_tag_is_valid(key, statement.digest, encoded, partial, message.share_tag)
+    step_ended("signature")
 
     server_nonce, rho = rng.bytes(NONCE_BYTES), rng.bytes(RHO_BYTES)
     public = ephemeral.public_key().public_bytes_raw()
@@ -104,6 +114,7 @@ def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) ->
     zero_labels = wires ^ _own_input_masks(state) & blocks_from_bytes(state.base_keys.delta)
     zero_labels ^= input_whitening(sid, circuit.inputs)
     garbled = garble(circuit, sid, state.base_keys.delta, zero_labels)
+    step_ended("garble")
     keys = OutputKeys.derive(sid, garbled.accept_label, shared)
     message_2 = Message2(
         server_nonce=server_nonce,
@@ -114,6 +125,7 @@ def decide(rng: Rng, state: ServerLoginState, message: Message1, body: bytes) ->
         sealed=keys.seal(partial.to_bytes(key.size_bytes, "big"), rho),
     )
     answer = Answer(message_2.encode(), sid, rho, token_hash(keys.token))
+    step_ended("seal")
     if not proof_holds:
         return OtProofFailed()
     return answer if share_fits else ShareTagFailed()

@@ -154,9 +154,12 @@ class Fields:
 
 
 @contextmanager
-def reading(data: bytes, *, what: str, version: int) -> Iterator[Fields]:
-    """Decode a versioned message: takes `v` first, and at the end refuses unknown fields."""
-    fields = decode(data, what=what)
+def reading(data: bytes | Fields, *, what: str, version: int) -> Iterator[Fields]:
+    """Decode a versioned message: takes `v` first, and at the end refuses unknown fields.
+
+    Fields in place of bytes are for a program that wants to know what a message asks for (a description of it).
+    """
+    fields = data if isinstance(data, Fields) else decode(data, what=what)
     fields.version(version)
     yield fields
     fields.done()

@@ -26,6 +26,7 @@ from mpc.login.enrolment_messages import (
     RevokeCredential,
 )
 from mpc.login.messages import Confirmation, Message3, message_1_max_bytes
+from mpc.login.rotation_messages import RotationFinish, RotationSettle, RotationStart
 from mpc.primitives import codec
 from mpc.primitives.rng import SystemRng
 from mpc.threshold_rsa.shares import split
@@ -92,6 +93,12 @@ ENDPOINTS = {
     "recovery finish": Endpoint(
         "/v1/recoveries/finish", lambda a, s: RecoveryFinish(a.id, bytes(16), "0" * 20, bytes(4096)).encode()
     ),
+    "rotations": Endpoint("/v1/rotations", lambda a, s: RotationStart(a.id, "0" * 20, 0).encode()),
+    "rotation finish": Endpoint(
+        "/v1/rotations/finish",
+        lambda a, s: RotationFinish(a.id, bytes(16), "0" * 20, 0, bytes(4096), bytes(64), b"").encode(),
+    ),
+    "rotation settle": Endpoint("/v1/rotations/settle", lambda a, s: RotationSettle(a.id, bytes(16)).encode()),
 }
 
 

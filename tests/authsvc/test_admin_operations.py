@@ -16,12 +16,15 @@ from authsvc.codes import ALPHABET, code_hash, normalise
 from authsvc.services.context import ServiceContext
 from authsvc.settings import Settings
 from authsvc.store import enrolments
+from authsvc.store.api_tokens import ApiTokenRow, insert_token
 from authsvc.store.codes import take_code
 from authsvc.store.credentials import CredentialRow, insert_credential, list_credentials, load_credential
 from authsvc.store.enrolments import EnrolmentRow, insert_enrolment, load_enrolment, update_enrolment
 from authsvc.store.logins import LoginRow, insert_login, pending_logins
+from authsvc.tokens import Token
 
-TOKEN = "an operator's token, long enough"
+TOKEN = Token(b"an id of 16 byte", b"a secret of a test in 32 bytes..")
+TEXT = TOKEN.text
 ALICE = b"a" * 16
 FIRST, SECOND = b"1" * 32, b"2" * 32
 URL = f"/v1/admin/enrolments/{ALICE.hex()}"
@@ -57,12 +60,17 @@ def alice(**changes: Any) -> EnrolmentRow:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, admin_token=TOKEN)
+    return Settings(data_dir=tmp_path)
 
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings), headers={"authorization": f"Bearer {TOKEN}"}) as client:
+    with TestClient(create_app(settings), headers={"authorization": f"Bearer {TEXT}"}) as client:
+        context: ServiceContext = client.app.state.context  # type: ignore[attr-defined]
+        with context.store.write() as conn:
+            now = context.clock()
+            scopes = "auditor operator provisioner"
+            insert_token(conn, ApiTokenRow(TOKEN.id, "test", scopes, TOKEN.hash, now, now + 600, None, now))
         yield client
 
 
@@ -101,7 +109,7 @@ def events(client: TestClient) -> list[str]:
 class TestAccess:
     @pytest.mark.parametrize(
         "header",
-        [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"],
+        [None, "", "Bearer", "Bearer wrong", f"Basic {TEXT}", TEXT, f"Bearer {TEXT}x", f"Bearer {TEXT[:-1]}"],
     )
     @pytest.mark.parametrize(
         ("method", "path"),
@@ -344,4 +352,5 @@ def test_the_row_module_offers_only_known_states() -> None:
         "quarantined",
         "recovering",
         "revoked",
+        "erased",
     }

@@ -32,6 +32,9 @@ POSTS = (
     "/v1/confirmations",
     "/v1/recoveries",
     "/v1/recoveries/finish",
+    "/v1/rotations",
+    "/v1/rotations/finish",
+    "/v1/rotations/settle",
 )
 CBOR = {"content-type": "application/cbor"}
 
@@ -148,7 +151,7 @@ class TestFrame:
         self.assert_problem(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == "POST"
 
-    @pytest.mark.parametrize("path", ["/", "/v1", "/v1/logins/", "/v1/login", "/docs", "/openapi.json", "/v1/logins/x"])
+    @pytest.mark.parametrize("path", ["/", "/v1", "/v1/logins/", "/v1/login", "/docs", "/redoc", "/v1/logins/x"])
     def test_an_unknown_address_is_not_found_and_never_redirected(self, path: str, client: TestClient) -> None:
         self.assert_problem(client.post(path, content=b"", follow_redirects=False), 404, "not_found")
 
@@ -167,7 +170,9 @@ class TestFaultsOfUseCases:
 
         workers = ThreadPoolExecutor(1)
         endpoint = protocol.Endpoint("/v1/test", use_case, 100)
-        app.add_middleware(protocol.ProtocolRoutes, ctx=ctx, endpoints=[endpoint], workers=workers)
+        app.add_middleware(
+            protocol.ProtocolRoutes, ctx=ctx, endpoints=[endpoint], workers=workers, max_queued=1, body_timeout_s=5
+        )
         with TestClient(app) as client:
             answer = client.post("/v1/test", content=b"\xa0", headers=CBOR)
         workers.shutdown()
@@ -210,7 +215,14 @@ def test_the_signed_parts_reach_the_use_case_as_the_client_sent_them(settings: S
 
     workers = ThreadPoolExecutor(1)
     endpoints = [protocol.Endpoint("/v1/test", use_case, 10)]
-    app.add_middleware(protocol.ProtocolRoutes, ctx=app.state.context, endpoints=endpoints, workers=workers)
+    app.add_middleware(
+        protocol.ProtocolRoutes,
+        ctx=app.state.context,
+        endpoints=endpoints,
+        workers=workers,
+        max_queued=1,
+        body_timeout_s=5,
+    )
     with TestClient(app) as client:
         answer = client.post(
             "http://Example.COM:80/v1/test?x=1",

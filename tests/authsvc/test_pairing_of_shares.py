@@ -25,9 +25,9 @@ from real_server import ThreadServer, thread_server
 
 from authsvc.api.admin import credential_document
 from authsvc.errors import Refused
-from authsvc.services import administration, key_revocation, recovery, wrong_proofs
+from authsvc.services import administration, key_revocation, provisioned_keys, rate_limits, recovery
 from authsvc.services.key_revocation import NamedKey
-from authsvc.services.wrong_proofs import WrongProofs
+from authsvc.services.leases import Leases
 from authsvc.store.credentials import CredentialRow, count_credentials
 from authsvc.store.enrolments import load_enrolment
 from device_sdk.vault.state import Credential
@@ -39,6 +39,7 @@ from mpc.threshold_rsa.encodings import Algorithm
 from mpc.threshold_rsa.shares import KeyShare
 
 SHOP = "shop.example"
+ALLOWANCE = rate_limits.PAIRING_PROOFS.burst
 NOT_USABLE = (404, "provisioned_key_not_usable")
 
 
@@ -110,12 +111,12 @@ def limited(server: ThreadServer, **policy: Any) -> Iterator[None]:
 
 @contextmanager
 def allowance_of(proofs: int) -> Iterator[None]:
-    before = wrong_proofs.ALLOWANCE
-    wrong_proofs.ALLOWANCE = proofs
+    before = provisioned_keys.PAIRING_PROOFS
+    provisioned_keys.PAIRING_PROOFS = replace(before, burst=proofs)
     try:
         yield
     finally:
-        wrong_proofs.ALLOWANCE = before
+        provisioned_keys.PAIRING_PROOFS = before
 
 
 class TestTheWholeWay:
@@ -372,9 +373,9 @@ class TestWrongProofs:
         query = "SELECT * FROM enrolments WHERE id = ?"
         before = server.database.one(query, holder.id)
 
-        answers = [pair(holder, key.device, proof=secrets.token_bytes(32)) for _ in range(wrong_proofs.ALLOWANCE + 2)]
+        answers = [pair(holder, key.device, proof=secrets.token_bytes(32)) for _ in range(ALLOWANCE + 2)]
 
-        assert answers == [NOT_USABLE] * wrong_proofs.ALLOWANCE + [(429, "throttled")] * 2
+        assert answers == [NOT_USABLE] * ALLOWANCE + [(429, "throttled")] * 2
         assert server.database.one(query, holder.id) == before
         assert pair(holder, key.device) == (429, "throttled")  # the price: pairing waits, half a minute at most
         assert holder.still_works()
@@ -393,33 +394,27 @@ class TestWrongProofs:
         """Each costs an exponentiation: one proof, copied, would otherwise buy as many as one likes."""
         key = dealt_to(server, holder).keys[0]
         assert pair(holder, key.device) == (200, None)
-        again = [pair(holder, key.device) for _ in range(wrong_proofs.ALLOWANCE + 1)]
-        assert again == [(200, None)] * wrong_proofs.ALLOWANCE + [(429, "throttled")]
+        again = [pair(holder, key.device) for _ in range(ALLOWANCE + 1)]
+        assert again == [(200, None)] * ALLOWANCE + [(429, "throttled")]
         assert row_of(server, key.key_id).status == "paired"
 
-    def test_the_allowance_comes_back_with_time_and_is_each_ones_own(self) -> None:
-        allowance, now = WrongProofs(), 1_000.0
-        for _ in range(wrong_proofs.ALLOWANCE):
-            allowance.take(b"thief", now)
+    def test_the_allowance_outlives_the_process_and_comes_back_with_time(
+        self, server: ThreadServer, holder: Attacker
+    ) -> None:
+        """A count in memory gave ten more to whoever had the server restarted, and ten in each worker."""
+        ctx, now = server.context, server.context.clock()
+        for _ in range(ALLOWANCE):
+            rate_limits.spend(ctx, rate_limits.PAIRING_PROOFS, holder.id)
+
+        another = replace(ctx, leases=Leases())
         with pytest.raises(Refused) as refused:
-            allowance.take(b"thief", now)
+            rate_limits.spend(another, rate_limits.PAIRING_PROOFS, holder.id)
+
         assert refused.value.code == "throttled"
         wait = refused.value.extension["retry_after_s"]
-        assert isinstance(wait, int) and wait == 30
-
-        allowance.take(b"somebody else", now)
-        with pytest.raises(Refused):
-            allowance.take(b"thief", now + wait - 1)
-        allowance.take(b"thief", now + wait)
-        with pytest.raises(Refused):
-            allowance.take(b"thief", now - 1_000_000)  # a clock that was set back
-
-    def test_what_is_kept_about_enrolments_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(wrong_proofs, "_KEPT", 3)
-        allowance = WrongProofs()
-        for number in range(10):
-            allowance.take(bytes([number]), 1.0)
-        assert len(allowance._spent) == 3
+        assert isinstance(wait, int) and 25 < wait <= 30
+        rate_limits.spend(replace(another, clock=lambda: now + wait + 5), rate_limits.PAIRING_PROOFS, holder.id)
+        rate_limits.spend(ctx, rate_limits.PAIRING_PROOFS, b"somebody else")
 
 
 class TestEnding:

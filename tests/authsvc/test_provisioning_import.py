@@ -83,10 +83,11 @@ class TestWhatIsStored:
             assert (row.status, row.enrolment_id, row.rp_id) == ("provisioned", (ALICE, BOB)[place % 2], "shop.example")
             assert (row.ceremony_id, row.not_after, row.sign_count) == (dealt.manifest.ceremony_id, None, 0)
             assert open_key_share(provisioning.sealer, row) == key.server
+        by = {"by": "command line"}
         assert events(provisioning)[-1] == (
             "shares_imported",
             None,
-            {"ceremony_id": dealt.manifest.ceremony_id.hex(), "revision": 0, "new": 4, "known": 0, "rebound": 0},
+            {"ceremony_id": dealt.manifest.ceremony_id.hex(), "revision": 0, "new": 4, "known": 0, "rebound": 0} | by,
         )
 
     def test_the_share_is_in_no_row_in_clear(self, provisioning: ServiceContext, dealt: Dealt) -> None:

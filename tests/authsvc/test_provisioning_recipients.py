@@ -38,7 +38,11 @@ def test_the_file_names_this_server_and_its_suite(provisioning: ServiceContext, 
     assert (read.role, read.server_id, read.name) == (Role.SERVER, "auth.example", "auth, rack 7")
     assert read.public_key.suite is suite and read.enrolment_id is None
     assert recipients.current(provisioning) == own == recipients.current(provisioning, suite)
-    assert events(provisioning)[-1] == ("recipient_created", None, {"fingerprint": read.fingerprint})
+    assert events(provisioning)[-1] == (
+        "recipient_created",
+        None,
+        {"fingerprint": read.fingerprint, "by": "command line"},
+    )
 
 
 def test_the_newest_that_is_not_retired_is_current(provisioning: ServiceContext, clock: Clock) -> None:

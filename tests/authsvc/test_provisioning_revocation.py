@@ -57,7 +57,8 @@ def test_by_key_id_exactly_these(provisioning: ServiceContext, two: tuple[Dealt,
     assert (done.revoked, done.before, done.unknown) == (wanted, (), ())
     assert statuses(provisioning, one, other) == ["waits", "revoked", "waits", "revoked", "waits", "waits"]
     assert events(provisioning)[-2:] == [
-        ("provisioned_key_revoked", ALICE.hex(), {"key_id": key_id.hex(), "from": "provisioned"}) for key_id in wanted
+        ("provisioned_key_revoked", ALICE.hex(), {"key_id": key_id.hex(), "from": "provisioned", "by": "command line"})
+        for key_id in wanted
     ]
 
 
@@ -79,7 +80,7 @@ def test_a_ceremony_whose_keys_all_ended_one_by_one_can_still_be_ended_as_a_whol
     for _ in range(2):
         assert key_revocation.revoke_ceremony(provisioning, one.manifest.ceremony_id).revoked == ()
     ended = [detail for name, _, detail in events(provisioning) if name == "ceremony_revoked"]
-    assert ended == [{"ceremony_id": one.manifest.ceremony_id.hex(), "keys": 0}]
+    assert ended == [{"ceremony_id": one.manifest.ceremony_id.hex(), "keys": 0, "by": "command line"}]
     with provisioning.store.read() as conn:
         row = load_ceremony(conn, one.manifest.ceremony_id)
     assert row is not None and row.revoked_at == provisioning.clock()

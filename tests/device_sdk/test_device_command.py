@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 _TESTS = Path(__file__).parent.parent
@@ -22,6 +23,7 @@ from real_server import ThreadServer, thread_server  # noqa: E402
 from relying_parties import RelyingParty  # noqa: E402
 from state_machine_dealer import Dealt, deal  # noqa: E402
 
+from authsvc.services.template_rotation import issue_rotation_code  # noqa: E402
 from device_sdk import Device, KeyFile, Passphrase, VaultKey  # noqa: E402
 from mpc.primitives.base64url import encode  # noqa: E402
 from mpc.provisioning.recipient import Recipient  # noqa: E402
@@ -272,3 +274,27 @@ def test_after_retirement_no_share_opens_and_a_new_recipient_is_made(server: Thr
     assert "no recipient" in failed("import-share", vault, file)
     assert len(json.loads(done("provisioned", vault, "--json"))["provisioned"]) == 1
     assert done("recipient", vault, "--out", tmp_path / "r.json") != told
+
+
+def test_a_template_is_rotated_with_captures_from_files(server: ThreadServer, tmp_path: Path) -> None:
+    """The person signs in afterwards; a code that is wrong, or files that are none, change nothing."""
+    person = Person(77)
+    vault = enrolled(server, tmp_path, "ann", person)
+    with Device.open(vault, vault_key=KeyFile(tmp_path / "ann.key")) as device:
+        shop = RelyingParty("shop.example")
+        options = shop.creation_options()
+        shop.register(options, device.create(options, shop.origin, person.capture()))
+        enrolment_id, before = device.enrolment_id, device.inspection()
+    files = [tmp_path / f"{at}.npy" for at in range(3)]
+    for file, captured in zip(files, person.captures(), strict=True):
+        np.save(file, captured.bits)
+    (tmp_path / "no.npy").write_bytes(b"no capture")
+    code = issue_rotation_code(server.context, enrolment_id).code
+
+    assert "no .npy file" in failed("rotate-template", vault, *files[:2], tmp_path / "no.npy", "--code", code)
+    assert "three or more" in failed("rotate-template", vault, *files[:2], "--code", code).replace("3", "three")
+    assert "one-time code" in failed("rotate-template", vault, *files, "--code", "00000-00000-00000-00000")
+    assert done("rotate-template", vault, *files, "--code", code) == "rotated\n"
+
+    with Device.open(vault, vault_key=KeyFile(tmp_path / "ann.key")) as device:
+        assert device.inspection() != before and len(device.credentials()) == 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from device_sdk.errors import VaultCorrupt
 from device_sdk.vault.provisioned import MAX_PROVISIONED_KEYS, ProvisionedKey
-from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState, NextShares
+from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState, NextShares, PendingRotation
 from mpc.login.messages import Confirmation
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
@@ -95,6 +95,9 @@ def states(draw: st.DrawFn) -> DeviceState:
         BARE,
         credentials=tuple(credential(share(at), draw(COUNTS), draw(st.booleans()), draw(TIMES)) for at in held),
         next=draw(st.none() | st.just(upcoming)),
+        rotation=draw(
+            st.none() | st.just(PendingRotation(b"o" * 16, BARE.base_keys, 7, TemplateShare(bytes(64), b"")))
+        ),
         recipient=None if suite is None else recipient_key(suite),
         provisioned=tuple(
             ProvisionedKey(share(at), draw(rp_ids), draw(TIMES), bytes(16), draw(COUNTS)) for at in waiting

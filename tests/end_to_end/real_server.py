@@ -12,16 +12,19 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 
-from authsvc.app import create_app
+from authsvc.app import create_app, create_context
 from authsvc.services import administration
+from authsvc.services.api_tokens import issue_token
 from authsvc.services.context import ServiceContext
 from authsvc.settings import Settings
+from authsvc.tokens import Scope
 
 RP_IDS = ["shop.example", "bank.example", "localhost"]
 NO_WAITING = {
@@ -177,9 +180,14 @@ class ProcessServer:
     def database(self) -> Database:
         return Database(self.folder / "authsvc.db")
 
-    @property
+    @cached_property
     def admin_token(self) -> str:
-        return (self.folder / "admin-token").read_text().strip()
+        """One with every scope, issued beside the running server."""
+        ctx = create_context(Settings(data_dir=self.folder))
+        try:
+            return issue_token(ctx, name="test", scopes=list(Scope)).text
+        finally:
+            ctx.store.close()
 
     @property
     def log(self) -> bytes:

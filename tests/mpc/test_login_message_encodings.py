@@ -36,6 +36,13 @@ from mpc.login.messages import (
     u_bytes,
 )
 from mpc.login.profile import Profile
+from mpc.login.rotation_messages import (
+    RotationFinish,
+    RotationOffer,
+    RotationSettle,
+    RotationSettled,
+    RotationStart,
+)
 from mpc.ot.base_ot import RECEIVER_MESSAGE_BYTES, SENDER_MESSAGE_BYTES
 from mpc.primitives import codec
 from mpc.threshold_rsa.encodings import Algorithm
@@ -165,6 +172,35 @@ KINDS: dict[str, Kind] = {
             sender_message=_bytes(SENDER_MESSAGE_BYTES),
         ),
     ),
+    "rotation_start": Kind(
+        RotationStart.decode, st.builds(RotationStart, enrolment_id=_ids, code=_text, epoch=_indices)
+    ),
+    "rotation_offer": Kind(
+        RotationOffer.decode,
+        st.builds(
+            RotationOffer,
+            enrolment_id=_ids,
+            base_ot_id=_ids,
+            receiver_message=_bytes(RECEIVER_MESSAGE_BYTES),
+            epoch=_indices,
+            match=st.booleans(),
+        ),
+    ),
+    "rotation_finish": Kind(
+        RotationFinish.decode,
+        st.builds(
+            RotationFinish,
+            enrolment_id=_ids,
+            base_ot_id=_ids,
+            code=_text,
+            epoch=_indices,
+            sender_message=_bytes(SENDER_MESSAGE_BYTES),
+            codes_share=_bytes(64, 2560),
+            masks_share=_bytes(0, 2560),
+        ),
+    ),
+    "rotation_settle": Kind(RotationSettle.decode, st.builds(RotationSettle, enrolment_id=_ids, base_ot_id=_ids)),
+    "rotation_settled": Kind(RotationSettled.decode, st.builds(RotationSettled, done=st.booleans())),
     "accepted": Kind(Accepted.decode, st.builds(Accepted, epoch=_indices, last_index=_indices)),
 }
 
@@ -237,7 +273,7 @@ def test_a_missing_unknown_or_mistyped_field_is_named(name: str, data: st.DataOb
             with pytest.raises(DecodeError) as caught:
                 KINDS[name].decode(codec.encode({k: v for k, v in good.items() if k != field}))
             assert caught.value.field == f"{name}.{field}"
-        for wrong in ([], None, True, -1, 1.5):
+        for wrong in ([], None, 1 if type(good[field]) is bool else True, -1, 1.5):
             with pytest.raises(DecodeError) as caught:
                 KINDS[name].decode(codec.encode(good | {field: wrong}))
             assert caught.value.field.startswith(f"{name}.{field}")

@@ -31,7 +31,7 @@ from authsvc.api.protocol import CBOR, protocol_endpoints
 from authsvc.errors import Refused
 from authsvc.policy import Limits, Policy
 from authsvc.sealing import Sealer
-from authsvc.services import administration, login
+from authsvc.services import administration, login, template_rotation
 from authsvc.services.confirmation import apply_confirmation
 from authsvc.services.context import ServiceContext, SignedRequest
 from authsvc.services.frame import authenticated_enrolment
@@ -75,6 +75,7 @@ STRANGER = 1 - FACE
 LOGINS, CONFIRMATIONS = "/v1/logins", "/v1/confirmations"
 PAIR, ADOPT, REVOKE = "/v1/credentials/pair", "/v1/credentials/adopt", "/v1/credentials/revoke"
 RECOVERIES, RECOVERIES_FINISH = "/v1/recoveries", "/v1/recoveries/finish"
+ROTATIONS, ROTATIONS_FINISH, ROTATIONS_SETTLE = "/v1/rotations", "/v1/rotations/finish", "/v1/rotations/settle"
 _KEK = bytes(range(32))
 
 
@@ -87,6 +88,12 @@ def policy(profile: Profile = PROFILE, limits: Limits = NO_LIMITS) -> Policy:
 def at_distance(distance: int) -> np.ndarray[Any, Any]:
     """The enrolled face with that many bits changed."""
     return FACE ^ (np.arange(512) < distance).astype(np.uint8)
+
+
+AGED = [at_distance(60)] * 3
+"""Captures of the same person years later: they match the enrolled face, and make another template."""
+LATER = at_distance(140)
+"""And later still: too far from the enrolled face, near to the aged one."""
 
 
 class Clock:
@@ -198,6 +205,9 @@ class Server:
 
     def lift(self, enrolment_id: bytes) -> str:
         return administration.lift(self.ctx, enrolment_id).code
+
+    def rotation_code(self, enrolment_id: bytes, *, without_match: bool = False) -> str:
+        return template_rotation.issue_rotation_code(self.ctx, enrolment_id, without_match=without_match).code
 
     def close(self) -> None:
         self.store.close()

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
 from state_machine_harness import (
+    AGED,
     ENCODER,
     FACE,
     PROFILE,
@@ -82,7 +83,7 @@ def serve_until_killed(pipe: Connection, folder: str, now: float, die_at: int) -
             word, argument = pipe.recv()
         except EOFError:
             return
-        pipe.send(server.serve(argument) if word == "serve" else server.lift(argument))
+        pipe.send({"serve": server.serve, "lift": server.lift}[word](argument))
 
 
 class RemoteServer:
@@ -166,6 +167,8 @@ def device_until_killed(pipe: Connection, folder: str, now: float, die_at: int, 
             phone.create(argument)
         elif task == "recover":
             phone.device.recover(argument)
+        elif task == "rotate":
+            phone.device.rotate_template(argument, AGED)
         elif task == "recipient":
             phone.device.recipient(renew=argument == "renew")
         elif task == "import":

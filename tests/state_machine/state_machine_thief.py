@@ -66,6 +66,7 @@ def started_login(
     credential_id: bytes | None = None,
     face: Any = FACE,
     rng: Rng | None = None,
+    client_data_hash: bytes = bytes(32),
 ) -> DeviceLogin:
     """The protocol core's own device, which believes what it is told about index and epoch."""
     credential = state.credentials[0] if credential_id is None else state.credential(credential_id)
@@ -87,7 +88,7 @@ def started_login(
             kind="get",
             ot_index=ot_index,
             authenticator_data=authenticator_data or assertion_data(credential.rp_id, sign_count),
-            client_data_hash=bytes(32),
+            client_data_hash=client_data_hash,
         ),
         Probe(np.packbits(face, bitorder="little").tobytes(), b""),
     )

@@ -229,7 +229,7 @@ def test_event_numbers_do_not_end_at_two_to_the_31(store: Store) -> None:
     """An event that cannot be numbered takes the quarantine that it tells of with it."""
     with store.write() as conn:
         conn.execute(text("SELECT setval(pg_get_serial_sequence('events', 'id'), 2147483647)"))
-        append_event(conn, at=1.0, name="late", enrolment_id=ONE)
+        append_event(conn, at=1.0, name="quarantined", enrolment_id=ONE)
 
     with store.read() as conn:
         assert [event.id for event in list_events(conn, ONE)] == [2**31]
@@ -237,7 +237,8 @@ def test_event_numbers_do_not_end_at_two_to_the_31(store: Store) -> None:
 
 def test_the_schema_goes_down_and_up_with_rows_in_place(store: Store) -> None:
     migrate.downgrade(store, "0001")
-    assert counted(store, ONE) == 0
+    with store.read() as conn:
+        assert conn.execute(text("SELECT count(*) FROM enrolments")).scalar_one() == 2
     migrate.upgrade(store)
     count_up(store, ONE)
 

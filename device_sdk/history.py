@@ -1,0 +1,144 @@
+"""The server's record of this enrolment, read from its first event on and checked.
+
+A lying server can leave out what nobody else has seen. It cannot leave out or change what this vault has seen before,
+nor a login that this device completed: each of those began a new epoch, and the device knows its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from device_sdk.errors import HistoryAltered, ServerMisbehaved
+from device_sdk.server_api import ServerApi
+from device_sdk.state_store import StateStore
+from device_sdk.transport import RequestKey
+from device_sdk.vault.state import DeviceState, HistoryHead
+from mpc.errors import DecodeError
+from mpc.login.history import (
+    EPOCH_IS,
+    LOGIN_ANSWERED,
+    LOGIN_CONFIRMED,
+    NO_HASH,
+    HistoryEvent,
+    HistoryRequest,
+    LoginDetail,
+    epoch_in,
+    event_hash,
+    read_detail,
+)
+
+MAX_EVENTS = 200_000
+"""More than these are no history of a person, and would fill the device's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """One event. seq counts from 1; at: Unix seconds by the server's clock; detail: ids and stable words."""
+
+    seq: int
+    at: float
+    name: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRecord:
+    """A login that the server answered, so that a device with a matching capture could sign.
+
+    kind: "create", "get", or "rotate" (the match for a template rotation, signed for nobody). confirmed_at: when the
+    device proved that it had signed; None if it never did. Times are Unix seconds by the server's clock.
+    """
+
+    at: float
+    rp_id: str | None
+    credential_id: bytes
+    kind: str
+    ot_index: int
+    epoch: int
+    confirmed_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Both newest first. `logins` is what `events` tell of logins, put together."""
+
+    logins: tuple[LoginRecord, ...]
+    events: tuple[RecordedEvent, ...]
+
+
+def read_history(store: StateStore, api: ServerApi) -> History:
+    """Fetch, check, and remember how far. Call with `store.in_flight` held.
+
+    Raises HistoryAltered, ServerMisbehaved, ServerRefused, ServerUnavailable, TransportError.
+    """
+    state = store.state
+    events, head = _fetched(state, api)
+    try:
+        logins = _logins(events, state.epoch)
+    except DecodeError:
+        raise HistoryAltered("broken") from None
+    if state.history != head:
+        store.change(lambda now: replace(now, history=head))
+    recorded = [RecordedEvent(seq, e.at, e.name, read_detail(e.detail)) for seq, e in enumerate(events, start=1)]
+    return History(logins, tuple(reversed(recorded)))
+
+
+def _fetched(state: DeviceState, api: ServerApi) -> tuple[list[HistoryEvent], HistoryHead]:
+    """Every event, each proved by the chain to belong where it stands."""
+    key = RequestKey.from_scalar(state.request_key)
+    seen, reached = state.history, HistoryHead(0, NO_HASH)
+    events: list[HistoryEvent] = []
+    while True:
+        page = api.history(HistoryRequest(state.enrolment_id, reached.seq), key)
+        for event in page.events:
+            seq = reached.seq + 1
+            digest = event_hash(reached.hash, seq, event.at, state.enrolment_id, event.name, event.detail)
+            reached = HistoryHead(seq, digest)
+            if seen is not None and seq == seen.seq and reached != seen:
+                raise HistoryAltered("rewritten")
+        events.extend(page.events)
+        # The record may grow between two pages, and never shrinks.
+        if reached.seq > page.head_seq or (not page.events and reached.seq < page.head_seq):
+            raise HistoryAltered("broken")
+        if len(events) > MAX_EVENTS:
+            raise ServerMisbehaved("history_too_long")
+        if reached.seq == page.head_seq:
+            if reached.hash != page.head_hash:
+                raise HistoryAltered("broken")
+            if seen is not None and reached.seq < seen.seq:
+                raise HistoryAltered("rolled_back")
+            return events, reached
+
+
+def _logins(events: list[HistoryEvent], own_epoch: int) -> tuple[LoginRecord, ...]:
+    """Answered and confirmed put together, newest first. HistoryAltered; DecodeError for a detail that says nothing.
+
+    own_epoch: as the device has settled it before it asked.
+    """
+    records: dict[int, LoginRecord] = {}
+    epoch = 0
+    for event in events:
+        if event.name in EPOCH_IS:
+            epoch = epoch_in(event.detail)
+        elif event.name == LOGIN_ANSWERED:
+            told = LoginDetail.from_detail(event.detail)
+            if told.epoch != epoch or told.ot_index in records:
+                raise HistoryAltered("broken")
+            records[told.ot_index] = _record(told, event.at, None)
+        elif event.name == LOGIN_CONFIRMED:
+            told = LoginDetail.from_detail(event.detail)
+            # Answered before this record began, it has no event of its own.
+            answered = records.get(told.ot_index, _record(told, event.at, None))
+            if told.epoch != epoch or replace(answered, rp_id=told.rp_id) != _record(told, answered.at, None):
+                raise HistoryAltered("broken")
+            records[told.ot_index] = replace(answered, confirmed_at=event.at)
+            epoch += 1
+    if epoch < own_epoch:
+        raise HistoryAltered("logins_missing")
+    return tuple(sorted(records.values(), key=lambda record: record.ot_index, reverse=True))
+
+
+def _record(told: LoginDetail, at: float, confirmed_at: float | None) -> LoginRecord:
+    return LoginRecord(at, told.rp_id, told.credential_id, told.kind, told.ot_index, told.epoch, confirmed_at)

@@ -1,0 +1,224 @@
+"""/openapi.json: valid, complete, and what the server does."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pytest
+import schemathesis
+from attacker import Attacker
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, settings
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from real_server import RP_IDS, ThreadServer, thread_server
+from schemathesis.config import SchemathesisConfig
+
+from authsvc.api import openapi
+from authsvc.api.message_schemas import as_json
+from authsvc.api.protocol import protocol_endpoints
+from authsvc.errors import PROBLEMS
+from device_sdk.transport import RequestKey, signing_key_id
+from device_sdk.transport.request_signing import signed_headers
+from mpc.errors import DecodeError
+from mpc.login.enrolment_messages import (
+    Accepted,
+    AddCredential,
+    BaseOtOffer,
+    EnrolmentFinish,
+    EnrolmentStart,
+    RecoveryFinish,
+    RecoveryStart,
+    RevokeCredential,
+)
+from mpc.login.messages import Acknowledgement, Confirmation, LoginStatement, Message1, Message2, Message3
+from mpc.login.provisioned_messages import AdoptKey, PairShares
+from mpc.primitives import codec
+
+ID = bytes(range(16))
+CONFIRMATION = Confirmation(7, bytes(32))
+_STATEMENT = LoginStatement(
+    ID, ID, bytes(32), "get", bytes(32), 3, 4, bytes(37), bytes(32), bytes(32), bytes(32), bytes(32), CONFIRMATION
+)
+SAMPLES: dict[str, Any] = {
+    "EnrolmentStart": EnrolmentStart("sim-512", bytes(32), bytes(65), "7K2QX-0M9TN-4RWB8-ZC3HD"),
+    "BaseOtOffer": BaseOtOffer(ID, ID, "auth.example", bytes(8192), 2),
+    "EnrolmentFinish": EnrolmentFinish(ID, ID, "7K2QX", bytes(4096), bytes(64), b""),
+    "Accepted": Accepted(1, 2, ((bytes(32), 3),)),
+    "AddCredential": AddCredential(ID, bytes(32), "shop.example", -257, bytes(256), 65537, bytes(282)),
+    "RevokeCredential": RevokeCredential(ID, bytes(16)),
+    "PairShares": PairShares(ID, bytes(32), bytes(32)),
+    "AdoptKey": AdoptKey(ID, bytes(32), -37),
+    "Message1": Message1(_STATEMENT, bytes(32), bytes(16 * (512 + 128)), bytes(16), bytes(2048)),
+    "Message2": Message2(bytes(32), bytes(32), bytes(511 * 32), bytes(16), bytes(16), bytes(304)),
+    "Message3": Message3(ID, CONFIRMATION),
+    "Acknowledgement": Acknowledgement(5),
+    "RecoveryStart": RecoveryStart(ID, "7K2QX", bytes(65), 4, CONFIRMATION),
+    "RecoveryFinish": RecoveryFinish(ID, ID, "7K2QX", bytes(4096)),
+}
+DECODERS: dict[str, Callable[[bytes], Any]] = {name: type(sample).decode for name, sample in SAMPLES.items()}
+DECODERS["Message2"] = partial(Message2.decode, tables_bytes=511 * 32, sealed_bytes=304)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with thread_server(folder, allowed_rp_ids=RP_IDS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(server: ThreadServer) -> dict[str, Any]:
+    told: dict[str, Any] = TestClient(server.app).get("/openapi.json").json()
+    return told
+
+
+def test_it_is_a_valid_description(document: dict[str, Any]) -> None:
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+
+
+def test_every_address_of_the_protocol_is_told_and_no_other(server: ThreadServer, document: dict[str, Any]) -> None:
+    served = {endpoint.path for endpoint in protocol_endpoints(server.context)}
+    assert {address.path for address in openapi.ADDRESSES} == served
+    assert served <= set(document["paths"])
+    assert {"/healthz", "/readyz", "/metrics", "/v1/profiles/{name}"} <= set(document["paths"])
+
+
+def test_every_answer_has_a_form_and_every_problem_is_told_somewhere(document: dict[str, Any]) -> None:
+    told: set[str] = set()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                assert response["content"], operation["operationId"]
+                for content in response["content"].values():
+                    for part in content.get("schema", {}).get("allOf", ()):
+                        told |= set(part.get("properties", {}).get("code", {}).get("enum", ()))
+    assert told == set(PROBLEMS)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_message_fits_its_description(name: str, document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"][name]
+    Draft202012Validator.check_schema(schema)
+    wire = SAMPLES[name].encode()
+    assert DECODERS[name](wire) == SAMPLES[name]
+    Draft202012Validator(schema).validate(as_json(cbor2.loads(wire)))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_the_decoder_refuses_the_description_refuses_too(name: str, document: dict[str, Any]) -> None:
+    """Each field missing, of another type, a byte too long or short, out of range; and one that nobody knows."""
+    validator = Draft202012Validator(document["components"]["schemas"][name])
+    values = cbor2.loads(SAMPLES[name].encode())
+    wrong: list[dict[str, Any]] = [{**values, "unknown": 1}]
+    for field, value in values.items():
+        wrong += [{key: other for key, other in values.items() if key != field}, {**values, field: [None]}]
+        match value:
+            case bytes():
+                wrong += [{**values, field: value + b"\0"}, {**values, field: value[:-1]}]
+            case int():
+                wrong += [{**values, field: -1}, {**values, field: 2**63}]
+            case str():
+                wrong += [{**values, field: ""}, {**values, field: "x" * 300}]
+    for each in wrong:
+        try:
+            DECODERS[name](codec.encode(each))
+            refused = False
+        except DecodeError:
+            refused = True
+        # Sizes that the profile decides are described as a span, and checked when the profile is known.
+        differing = {key for key in values if each.get(key) != values[key]}
+        if not differing & {"u", "tables", "sealed"}:
+            assert validator.is_valid(as_json(each)) is not refused, differing
+
+
+@schemathesis.serializer("application/cbor")
+def _as_cbor(_context: Any, value: Any) -> bytes:
+    return cbor2.dumps(_with_bytes(value), canonical=True)
+
+
+def _with_bytes(value: Any) -> Any:
+    """Texts of the base64url alphabet that a description calls byte strings; others stay texts."""
+    if isinstance(value, dict):
+        return {key: item if key in _TEXTS else _with_bytes(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_bytes(item) for item in value]
+    if isinstance(value, str):
+        try:
+            return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        except ValueError:
+            return value
+    return value
+
+
+_TEXTS = frozenset({"profile", "code", "server_id", "rp_id", "kind"})
+_EXAMPLES = 6
+_CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    schemathesis.checks.CHECKS.get_one("status_code_conformance"),
+    schemathesis.checks.CHECKS.get_one("content_type_conformance"),
+    schemathesis.checks.CHECKS.get_one("response_schema_conformance"),
+]
+
+
+@pytest.mark.parametrize("who", ["nobody", "an operator and a device"])
+def test_nothing_that_fits_or_misses_the_description_breaks_the_server(
+    who: str, server: ThreadServer, document: dict[str, Any]
+) -> None:
+    """Generated requests, right and wrong: no 5xx, and no answer that is not described."""
+    known = who != "nobody"
+    with Attacker.enrolled(server) as phone:
+        key = RequestKey.from_scalar(phone.state.request_key)
+        key_id = signing_key_id(enrolment_id=phone.id)
+        token = (Path(server.database.path).parent / "admin-token").read_text()
+        schema = schemathesis.openapi.from_dict(document, config=SchemathesisConfig())
+        schema.app = server.app
+        seen: set[int] = set()
+        for found in schema.get_all_operations():
+            operation = found.ok()
+
+            def once(case: Any) -> None:
+                headers = {}
+                if (known and case.path.startswith("/v1/admin")) or (case.path == "/metrics" and known):
+                    headers = {"authorization": f"Bearer {token}"}
+                elif known and case.media_type == "application/cbor":
+                    body = _as_cbor(None, case.body)
+                    body = (
+                        codec.encode({**cbor2.loads(body), "enrolment_id": phone.id, "v": 1}) if _is_map(body) else body
+                    )
+                    case.body = as_json(cbor2.loads(body))
+                    body = _as_cbor(None, case.body)
+                    headers = signed_headers(
+                        method="POST", url="http://testserver" + case.path, content_type="application/cbor", body=body,
+                        key=key, key_id=key_id, now_s=time.time(),
+                    )  # fmt: skip
+                    headers.pop("Content-Type", None)
+                response = case.call(headers=headers)
+                seen.add(response.status_code)
+                case.validate_response(response, checks=_CHECKS)
+
+            strategy = operation.as_strategy()
+            _driven(strategy, once)
+        assert (200 in seen and 400 in seen) or not known
+        assert 401 in seen
+        assert phone.still_works() if phone.credentials else True
+
+
+def _is_map(body: bytes) -> bool:
+    return isinstance(cbor2.loads(body), dict)
+
+
+def _driven(strategy: Any, once: Callable[[Any], None]) -> None:
+    from hypothesis import given
+
+    run = given(strategy)(once)
+    settings(
+        max_examples=_EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )(run)()
