@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from authsvc.app import create_context, prepare_database
+from authsvc.logs import configure_logs
 from authsvc.settings import load_settings
 from benchmarks import machine, report
 from benchmarks.measure import Bench, measure
@@ -94,7 +95,9 @@ def _bench(directory: Path) -> Iterator[Bench]:
     for name in [name for name in os.environ if name.startswith("TANDEM_")]:
         del os.environ[name]
     with ExitStack() as stack:
-        context = create_context(load_settings(data_dir=directory / "in-process"))
+        settings = load_settings(data_dir=directory / "in-process")
+        configure_logs(settings.log_level)
+        context = create_context(settings)
         stack.callback(context.store.close)
         prepare_database(context)
         yield Bench(

@@ -25,6 +25,11 @@ WIDE_LIMITS: Mapping[str, int] = {
     "unconfirmed_per_30_days": 100_000,
     "attempts_per_day": 100_000,
     "attempts_per_template": 1_000_000,
+    # Counted all the same: 0 would switch them off, and their cost with them.
+    "address_requests_per_s": 100_000,
+    "address_burst": 1_000_000,
+    "enrolment_requests_per_s": 100_000,
+    "enrolment_burst": 1_000_000,
 }
 """Entries of the table `limits`, so wide that a load from one address and few people never meets them."""
 

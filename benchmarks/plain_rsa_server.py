@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with ThreadPoolExecutor(settings.worker_threads) as workers, listener:
         listener.bind(("127.0.0.1", 0))
-        application = ProtocolRoutes(Starlette(), context, endpoints, workers)
+        application = ProtocolRoutes(Starlette(), context, endpoints, workers, max_queued=64, body_timeout_s=30.0)
         config = uvicorn.Config(
             application, access_log=False, log_level="warning", server_header=False, proxy_headers=False
         )

@@ -104,6 +104,8 @@ def _engine(url: URL) -> Engine:
     def _prepare(connection: Any, _record: object) -> None:
         # The driver would otherwise begin transactions by itself, without the lock.
         connection.autocommit = True
+        # Nor may it prepare statements: with its own it would deallocate those of the login path (`prepared.py`).
+        connection.prepare_threshold = None
         for setting in (
             "synchronous_commit = on",  # a verdict that was answered is on disk
             f"lock_timeout = '{_LOCK_TIMEOUT_S}s'",

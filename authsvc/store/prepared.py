@@ -7,22 +7,19 @@ Python type is the driver's own (bytes, str, int, float, None) may appear.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ClauseElement
 
+from .postgresql_statement import PostgresqlStatement
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """SQL for one database; parameter names in order, or None where the driver takes them by name; fixed values."""
-
-    sql: str
-    order: tuple[str, ...] | None
-    fixed: Mapping[str, object] = field(repr=False)
+_Result = tuple[list[tuple[Any, ...]], int]
+"""Rows, and how many there are or were touched."""
 
 
 class Prepared:
@@ -32,47 +29,71 @@ class Prepared:
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._by_dialect: dict[str, _Compiled] = {}
+        self._by_dialect: dict[str, Callable[[Connection, Mapping[str, object]], _Result]] = {}
 
     def first(self, conn: Connection, parameters: Mapping[str, object]) -> tuple[Any, ...] | None:
         """The first row, or None."""
-        row: tuple[Any, ...] | None = self._execute(conn, parameters).fetchone()
-        return row
+        rows, _ = self._execute(conn, parameters)
+        return rows[0] if rows else None
 
     def all(self, conn: Connection, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """All rows."""
-        rows: list[tuple[Any, ...]] = self._execute(conn, parameters).fetchall()
+        rows, _ = self._execute(conn, parameters)
         return rows
 
     def run(self, conn: Connection, parameters: Mapping[str, object]) -> int:
         """Execute a change: how many rows it touched. Raises what SQLAlchemy raises (IntegrityError and so on)."""
-        return int(self._execute(conn, parameters).rowcount)
+        _, touched = self._execute(conn, parameters)
+        return touched
 
-    def _execute(self, conn: Connection, parameters: Mapping[str, object]) -> Any:
+    def _execute(self, conn: Connection, parameters: Mapping[str, object]) -> _Result:
         dialect = conn.dialect
-        compiled = self._by_dialect.get(dialect.name)
-        if compiled is None:
-            compiled = self._by_dialect[dialect.name] = _compiled(self._statement, dialect)
-        values = {**compiled.fixed, **parameters} if compiled.fixed else parameters
-        cursor = conn.connection.cursor()
-        driver: Any = dialect.dbapi
+        execute = self._by_dialect.get(dialect.name)
+        if execute is None:
+            execute = self._by_dialect[dialect.name] = _COMPILERS[dialect.name](self._statement)
         try:
-            cursor.execute(
-                compiled.sql, values if compiled.order is None else [values[name] for name in compiled.order]
-            )
-        except driver.Error as error:
+            return execute(conn, parameters)
+        except dialect.loaded_dbapi.Error as error:
             # The values stay out of the exception: they may be key material.
             raise DBAPIError.instance(
-                compiled.sql, None, error, driver.Error, hide_parameters=True, dialect=dialect
+                str(self._statement), None, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect
             ) from None
-        return cursor
 
 
-def _compiled(statement: ClauseElement, dialect: Dialect) -> _Compiled:
+def _for_sqlite(statement: ClauseElement) -> Callable[[Connection, Mapping[str, object]], _Result]:
+    sql, order, fixed = _compiled(statement, sqlite.dialect())
+
+    def execute(conn: Connection, parameters: Mapping[str, object]) -> _Result:
+        values = {**fixed, **parameters}
+        cursor = conn.connection.cursor()
+        cursor.execute(sql, [values[name] for name in order])
+        return list(cursor.fetchall()), cursor.rowcount
+
+    return execute
+
+
+def _for_postgresql(statement: ClauseElement) -> Callable[[Connection, Mapping[str, object]], _Result]:
+    sql, order, fixed = _compiled(statement, _numbered())
+    prepared = PostgresqlStatement(sql, order)
+
+    def execute(conn: Connection, parameters: Mapping[str, object]) -> _Result:
+        return prepared.execute(conn.connection.driver_connection, conn.info, {**fixed, **parameters})
+
+    return execute
+
+
+def _numbered() -> Dialect:
+    """PostgreSQL's SQL with $1, $2 …, as libpq takes it."""
+    dialect: Any = psycopg.dialect
+    numbered: Dialect = dialect(paramstyle="numeric_dollar")
+    return numbered
+
+
+_COMPILERS = {"sqlite": _for_sqlite, "postgresql": _for_postgresql}
+
+
+def _compiled(statement: ClauseElement, dialect: Dialect) -> tuple[str, tuple[str, ...], Mapping[str, object]]:
+    """SQL for one database, its parameters' names in order, and the values that are part of the statement."""
     compiled: Any = statement.compile(dialect=dialect)
-    order = compiled.positiontup
-    return _Compiled(
-        sql=str(compiled),
-        order=None if order is None else tuple(order),
-        fixed={name: bind.value for name, bind in compiled.binds.items() if not bind.required},
-    )
+    fixed = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+    return str(compiled), tuple(compiled.positiontup), fixed
