@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from mpc.primitives.rng import Rng
 
 from ..policy import Policy
-from ..sealing import Sealer
+from ..sealing import DataKey
 from ..store.engine import Store
+from .keyring import Keyring
 from .wrong_proofs import WrongProofs
 
 
@@ -18,13 +19,18 @@ class ServiceContext:
     """The server's tools, made once at start and shared by all requests."""
 
     store: Store
-    sealer: Sealer
+    keyring: Keyring
     policy: Policy
     rng: Rng
     clock: Callable[[], float]
     """Unix time in seconds."""
     wrong_proofs: WrongProofs = field(default_factory=WrongProofs)
     """How many pairing proofs that pair nothing each enrolment may still send."""
+
+    def data_key(self, owner_id: bytes) -> DataKey:
+        """As `Keyring.key_of`, in a transaction of its own. Raises SealingError, KeyUnavailable, StoreUnavailable."""
+        with self.store.read() as conn:
+            return self.keyring.key_of(conn, owner_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from mpc.threshold_rsa.encodings import Algorithm
 
 from ..errors import Refused
 from ..policy import Policy
+from ..sealing import DataKey
 from ..store.credentials import CredentialRow, load_credential, set_sign_count
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.logins import LoginRow, LoginState, insert_login
@@ -48,6 +49,8 @@ class Snapshot:
 
     enrolment: EnrolmentRow
     credential: CredentialRow
+    key: DataKey = field(repr=False)
+    """The enrolment's. Never replaced as long as the enrolment exists, so it needs no check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
         message = _parsed(ctx.policy, enrolment, request.body)
         if message.statement.confirmation is None:
             snapshot = _advisory_snapshot(ctx, conn, enrolment, message)
+        else:
+            ctx.keyring.prefetch(conn, enrolment.id)
     if message.statement.confirmation is not None:
         unknown = _settle(ctx, enrolment.id, message.statement.confirmation)
         with ctx.store.read() as conn:
@@ -134,7 +139,7 @@ def commit_verdict(
         if statement.epoch < enrolment.epoch:  # L4
             return caught("clone_suspected")
         if computed is None or not _same_basis(snapshot, enrolment, credential):
-            return Outcome(recompute=Snapshot(enrolment, credential))
+            return Outcome(recompute=Snapshot(enrolment, credential, snapshot.key))
         if isinstance(computed, OtProofFailed):
             raise AssertionError("a failed proof on the current base OT was handled above")
         if isinstance(computed, ShareTagFailed):  # L6
@@ -150,7 +155,7 @@ def commit_verdict(
             "pending",
             token_hash=computed.token_hash,
             sealed_rho=seal_refresh(
-                ctx.sealer, enrolment.id, statement.ot_index, enrolment.epoch, computed.session_id, computed.rho
+                snapshot.key, statement.ot_index, enrolment.epoch, computed.session_id, computed.rho
             ),
         )
         set_sign_count(conn, credential.id, sign_count_of(statement.authenticator_data))
@@ -173,7 +178,7 @@ def _advisory_snapshot(ctx: ServiceContext, conn: Connection, enrolment: Enrolme
         raise Refused("credential_not_usable")
     profile = _check_admissible(ctx, conn, enrolment, credential, message.statement)
     message.check_fits(profile, Algorithm(credential.algorithm))
-    return Snapshot(enrolment, credential)
+    return Snapshot(enrolment, credential, ctx.keyring.key_of(conn, enrolment.id))
 
 
 def _check_admissible(
@@ -223,9 +228,9 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             server_id=ctx.policy.server_id,
             profile=profile,
             algorithm=Algorithm(credential.algorithm),
-            base_keys=open_base_keys(ctx.sealer, enrolment),
-            template=open_template(ctx.sealer, enrolment, profile),
-            key_share=open_key_share(ctx.sealer, credential),
+            base_keys=open_base_keys(snapshot.key, enrolment),
+            template=open_template(snapshot.key, enrolment, profile),
+            key_share=open_key_share(snapshot.key, credential),
         )
         return decide(ctx.rng, state, message, body)
     except Exception as error:

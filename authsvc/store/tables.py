@@ -154,3 +154,19 @@ ceremonies = Table(
     Column("imported_at", Double, nullable=False),
     Column("revoked_at", Double),
 )
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("owner_id", LargeBinary(32), primary_key=True),
+    Column("kek_id", LargeBinary(16), nullable=False, index=True),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+
+keks = Table(
+    "keks",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("since", Double, nullable=False),
+)
