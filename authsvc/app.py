@@ -16,9 +16,9 @@ from .api import admin, health, profiles, protocol
 from .api.admin_gate import AdminGate
 from .api.problems import install_problem_handlers
 from .logs import configure_logs
-from .sealing import Sealer
 from .services.context import ServiceContext
-from .services.readiness import adopt_kek
+from .services.kek_adoption import adopt_kek
+from .services.keyring import Keyring
 from .settings import Settings, ensure_data_dir
 from .store import migrate
 from .store.engine import Store
@@ -28,7 +28,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The ASGI application.
 
     Reads (or, at the first start, makes) the key files; the database is opened, migrated and checked when the
-    application starts. Raises SettingsError; at start MigrationError, WrongKek, StoreUnavailable.
+    application starts. Raises SettingsError, KeyUnavailable; at start MigrationError, WrongKek, StoreUnavailable.
     """
     configure_logs()
     ctx = create_context(settings)
@@ -43,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             workers.shutdown(wait=True)
             ctx.store.close()
+            ctx.keyring.close()
 
     # No interactive documentation pages: they load scripts from elsewhere. The slash is part of an address
     # here: a redirect would change what was signed.
@@ -66,11 +67,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def create_context(settings: Settings) -> ServiceContext:
-    """The tools of the use cases, for the application and for command lines. Raises SettingsError."""
+    """The tools of the use cases, for the application and for command lines. Raises SettingsError, KeyUnavailable."""
     ensure_data_dir(settings)
     return ServiceContext(
         store=Store(settings.database()),
-        sealer=Sealer(settings.load_kek()),
+        keyring=Keyring(settings.key_wrappers()),
         policy=settings.policy(),
         rng=SystemRng(),
         clock=time.time,
@@ -80,4 +81,4 @@ def create_context(settings: Settings) -> ServiceContext:
 def prepare_database(ctx: ServiceContext) -> None:
     """Bring the database to this code's revision and check that the KEK is its own."""
     migrate.upgrade(ctx.store)
-    adopt_kek(ctx.store, ctx.sealer)
+    adopt_kek(ctx.store, ctx.keyring)

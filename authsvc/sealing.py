@@ -1,5 +1,5 @@
-"""Secret columns at rest: AES-256-GCM under a data key of each owner (an enrolment, a recipient of this server's, or the
-server itself).
+"""Secret columns at rest: AES-256-GCM under a data key of each owner (an enrolment, a recipient of this server's, or
+the server itself).
 
 | bytes | content |
 |---|---|

@@ -18,7 +18,7 @@ from ..app import create_context
 from ..services import administration
 from ..settings import load_settings
 from ..store import migrate as migrations
-from . import ceremonies, recipients
+from . import ceremonies, keks, recipients
 from .serving import serve_until_stopped
 from .shell import OUT, context, errors_for_operators, id_of_16_bytes, local_time, without_markup
 
@@ -69,7 +69,7 @@ def migrate(
         ctx = create_context(load_settings())
         try:
             if down is not None:
-                migrations.downgrade(ctx.store, down)
+                migrations.downgrade(ctx.store, down, ctx.keyring)
             else:
                 migrations.upgrade(ctx.store, to)
             with ctx.store.read() as conn:
@@ -156,6 +156,7 @@ def config() -> None:
 
 
 recipients.add_commands(app)
+keks.add_commands(app)
 ceremonies.add_commands(app)
 
 

@@ -31,7 +31,7 @@ _SETTINGS_PREFIX = "TANDEM_"
 
 
 class CommandKeyWrapper:
-    """A `KeyWrapper` that starts the command. KeyUnavailable from the constructor too, which asks it for its key's id."""
+    """A `KeyWrapper` that starts the command. KeyUnavailable from the constructor too, which asks for the key's id."""
 
     __slots__ = ("_argv", "_key_id", "_limit_s")
     kind: KekKind = "command"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mpc.primitives.hashing import tagged_hash
 from mpc.primitives.secrecy import NeverPickled
@@ -36,7 +36,7 @@ class Pkcs11KeyWrapper(NeverPickled):
         self._module, self._token_label, self._label, self._pin = module, token_label, key_label, pin
         self._lock = threading.Lock()
         self._session: pkcs11.Session | None = None
-        self._key: pkcs11.SecretKey | None = None
+        self._key: Any = None
         self._process = 0
         with self._lock:
             self._key_id = self._opened()
@@ -77,7 +77,6 @@ class Pkcs11KeyWrapper(NeverPickled):
                 if found != self._key_id:
                     self._forget()
                     raise KeyUnavailable("other_key", f"{self._name}: is another key than at the start")
-            assert self._key is not None
             how = self._key.encrypt if encrypt else self._key.decrypt
             try:
                 return bytes(
@@ -180,7 +179,7 @@ def _token(module: Path, label: str, *, fresh: bool = False) -> pkcs11.Token:
     return library.get_token(token_label=label)
 
 
-def _find(session: pkcs11.Session, label: str) -> pkcs11.SecretKey | None:
+def _find(session: pkcs11.Session, label: str) -> Any:
     """The only AES key of that label. KeyUnavailable if there are several: nobody could say which is meant."""
     import pkcs11
 
@@ -192,4 +191,4 @@ def _find(session: pkcs11.Session, label: str) -> pkcs11.SecretKey | None:
     found = list(session.get_objects(wanted))
     if len(found) > 1:
         raise KeyUnavailable("token", f"the token holds several keys of the label {label}; give each its own")
-    return found[0] if found else None  # type: ignore[return-value]
+    return found[0] if found else None

@@ -57,8 +57,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class DealtHalf:
-    """This server's half of one key, and the row it may become; that has no sealed share where the enrolment that it was
-    dealt to has no data key here, and is then not stored.
+    """This server's half of one key, and the row it may become.
+
+    The row has no sealed share, and is not stored, where the enrolment that the key was dealt to has no data key here.
     """
 
     row: CredentialRow

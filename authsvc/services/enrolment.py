@@ -48,7 +48,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
     hashed = code_hash(message.code)
     with ctx.store.read() as conn:
         code = find_code(conn, hashed, "enrol", now) if hashed is not None else None
-        if code is None:
+        if hashed is None or code is None:
             raise Refused("bad_enrolment_code")
         kek_id = ctx.keyring.current(conn)
 

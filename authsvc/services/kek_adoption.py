@@ -4,7 +4,7 @@
 |---|---|
 | nothing sealed | it takes the KEK of the settings as its own |
 | a current KEK | the settings must name it, and the server's own data key must open under it |
-| the state of revision 0002 | the data keys that revision derived from its KEK are wrapped under it; no column changes |
+| the state of revision 0002 | the data keys which that derived from its KEK are wrapped under it; no column changes |
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 | step | in the database |
 |---|---|
-| begin, one transaction | the new KEK becomes current, the old one leaving: from here on nothing is wrapped under the old |
-| batches | rows that are under another KEK are opened and wrapped again; a row that changed meanwhile is left for later |
+| begin, one transaction | the new KEK becomes current, the old one leaving: nothing is wrapped under the old any more |
+| batches | rows under a KEK that is leaving are opened and wrapped again; one that changed meanwhile is left |
 | end, one transaction | no row is under another KEK: those that were leaving are retired, and refused from here on |
 
 Killed between any two of them, it goes on where it was when it is run again.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..key_port.port import KeyUnavailable, check_usable
+from ..key_port.port import check_usable
 from ..sealing import SealingError
 from ..store.data_keys import (
     DataKeyRow,
@@ -51,9 +51,7 @@ class Rotated:
     """Owners whose data key does not open: nothing is retired as long as there are some."""
 
 
-def rotate_kek(
-    ctx: ServiceContext, *, batch: int = BATCH, progress: Progress = lambda done, total: None
-) -> Rotated:
+def rotate_kek(ctx: ServiceContext, *, batch: int = BATCH, progress: Progress = lambda done, total: None) -> Rotated:
     """Move every data key to the KEK that the settings name first. Does nothing if that is done already.
 
     Raises RotationRefused, KeyUnavailable; both leave a rotation that can be run again.
@@ -79,12 +77,12 @@ def _begin(ctx: ServiceContext, new: bytes) -> None:
             return
         if before is None or not ctx.keyring.holds(before):
             raise RotationRefused(
-                "the settings do not name the key-encryption key that the database is under now; name it in kek_previous"
+                "the settings do not name the key-encryption key that the database is under; name it in kek_previous"
             )
         if kek_status(conn, new) is not None:
             raise RotationRefused(
-                "the key-encryption key of the settings was replaced before, and does not come back; finish with the key"
-                " that replaced it, or make another one"
+                "the key-encryption key of the settings was replaced before, and does not come back; finish with the"
+                " key that replaced it, or make another one"
             )
         now = ctx.clock()
         set_kek_status(conn, before, "leaving", now)
@@ -102,10 +100,12 @@ def _pass(ctx: ServiceContext, new: bytes, batch: int, progress: Progress) -> tu
                 raise RotationRefused("another rotation has begun meanwhile, to another key-encryption key")
             progress(*count_data_keys(conn, new))
             rows = data_keys_under_others(conn, new, after, batch)
+            # What somebody restored under a key that is retired is not brought back to life by the way.
+            leaving = {kek_id for kek_id in {row.kek_id for row in rows} if kek_status(conn, kek_id) == "leaving"}
         if not rows:
             return moved, unreadable
         # Outside transactions: each of these may ask a key service twice.
-        pairs = [(row, _wrapped_again(ctx.keyring, row, new)) for row in rows]
+        pairs = [(row, _wrapped_again(ctx.keyring, row, new) if row.kek_id in leaving else None) for row in rows]
         with ctx.store.write() as conn:
             moved += sum(rewrap_data_key(conn, row, again) for row, again in pairs if again is not None)
         unreadable += [row.owner_id for row, again in pairs if again is None]
@@ -113,14 +113,11 @@ def _pass(ctx: ServiceContext, new: bytes, batch: int, progress: Progress) -> tu
 
 
 def _wrapped_again(keyring: Keyring, row: DataKeyRow, new: bytes) -> DataKeyRow | None:
+    """The row under the new KEK; None if it does not open. KeyUnavailable if that cannot be known now."""
     try:
-        if not keyring.holds(row.kek_id):
-            return None
         return keyring.wrapped(row.owner_id, keyring.unwrapped(row), new)
     except SealingError:
         return None
-    except KeyUnavailable:
-        raise
 
 
 def _end(ctx: ServiceContext, new: bytes) -> list[bytes] | None:
@@ -131,6 +128,5 @@ def _end(ctx: ServiceContext, new: bytes) -> list[bytes] | None:
             return None
         retired = retire_leaving_keks(conn, ctx.clock())
         if retired:
-            detail = {"to": new.hex(), "keys": total}
-            append_event(conn, at=ctx.clock(), name="kek_rotated", detail=detail)
+            append_event(conn, at=ctx.clock(), name="kek_rotated", detail={"to": new.hex(), "keys": total})
         return retired

@@ -32,8 +32,8 @@ class NewDataKey:
 class Keyring(NeverPickled):
     """The KEKs that the settings name, and the data keys unwrapped lately. Safe to share between threads.
 
-    Which KEK is current is what the database says, for all servers at once, and not what comes first here: new data keys
-    go under that one. A server that does not have it makes none.
+    Which KEK is current is what the database says, for all servers at once, and not what comes first here: new data
+    keys go under that one. A server that does not have it makes none.
     """
 
     __slots__ = ("_health", "_keys", "_lock", "_wrappers")
@@ -68,7 +68,8 @@ class Keyring(NeverPickled):
         kek_id = current_kek(conn)
         if kek_id is None or not self.holds(kek_id):
             raise KeyUnavailable(
-                "not_held", "the database is being moved to a key-encryption key that this server's settings do not name"
+                "not_held",
+                "the database is being moved to a key-encryption key that this server's settings do not name",
             )
         return kek_id
 
@@ -80,8 +81,8 @@ class Keyring(NeverPickled):
     def insert(self, conn: Connection, new: NewDataKey) -> None:
         """Store a new key's row in the caller's write transaction.
 
-        Raises KeyUnavailable if a rotation has begun since it was wrapped. It is not kept in memory: the transaction may
-        yet be rolled back.
+        Raises KeyUnavailable if a rotation has begun since it was wrapped. It is not kept in memory: the transaction
+        may yet be rolled back.
         """
         if self.current(conn) != new.row.kek_id:
             raise KeyUnavailable("not_held", "a rotation of the key-encryption key has just begun; try again")
@@ -129,7 +130,9 @@ class Keyring(NeverPickled):
         """The bytes of a data key, whatever the state of its KEK. Raises SealingError, KeyUnavailable."""
         wrapper = self._wrappers.get(row.kek_id)
         if wrapper is None:
-            raise KeyUnavailable("not_held", "a data key is wrapped under a key-encryption key that the settings do not name")
+            raise KeyUnavailable(
+                "not_held", "a data key is wrapped under a key-encryption key that the settings do not name"
+            )
         try:
             key = wrapper.unwrap(row.wrapped, owner_context(row.owner_id))
         except WrappedKeyRefused:

@@ -38,7 +38,9 @@ def load_data_key(conn: Connection, owner_id: bytes) -> tuple[DataKeyRow, KekSta
 def insert_data_keys(conn: Connection, rows: list[DataKeyRow]) -> None:
     """Add the data keys of new owners."""
     if rows:
-        conn.execute(_INSERT, [{"owner_id": row.owner_id, "kek_id": row.kek_id, "wrapped": row.wrapped} for row in rows])
+        conn.execute(
+            _INSERT, [{"owner_id": row.owner_id, "kek_id": row.kek_id, "wrapped": row.wrapped} for row in rows]
+        )
 
 
 def delete_data_key(conn: Connection, owner_id: bytes) -> bool:

@@ -34,7 +34,7 @@ class OldKeys(Protocol):
         """An owner's data key. Raises SealingError, KeyUnavailable."""
 
     def revision_0002_key(self, owner_id: bytes) -> DataKey | None:
-        """The data key that revision 0002 derives for the owner from the current KEK; None if its bytes are not here."""
+        """The data key that revision 0002 derives for the owner from the KEK; None if its bytes are not here."""
 
 
 _ONE_RUN = threading.Lock()

@@ -78,7 +78,7 @@ def test_upgrading_keeps_what_was_there_and_it_belongs_to_no_ceremony(store: Sto
 
     with store.read() as conn:
         rows = list_credentials(conn, ALICE)
-        assert migrate.current_revision(conn) == "0002" == migrate.head_revision()
+        assert migrate.current_revision(conn) == migrate.head_revision()
     own = CredentialRow(
         b"own".ljust(32, b"."), ALICE, "shop.example", -257, b"n", 65537, b"sealed share of own", "active", 3, 1.5
     )

@@ -69,12 +69,12 @@ def test_the_private_key_is_sealed_to_its_row(provisioning: ServiceContext, suit
         recipients.create(provisioning, suite=suite)
     one, other = rows(provisioning)
 
-    key = open_recipient_key(provisioning.sealer, one)
+    key = open_recipient_key(provisioning.data_key(one.id), one)
     assert key.public_key == Recipient.decode(one.document).public_key
     assert key.raw not in (one.sealed_key or b"")
     moved = RecipientRow(one.id, one.suite, one.name, one.document, other.sealed_key, one.created_at)
     with pytest.raises(SealingError):
-        open_recipient_key(provisioning.sealer, moved)
+        open_recipient_key(provisioning.data_key(one.id), moved)
 
 
 def test_retiring_erases_the_private_key_for_good(provisioning: ServiceContext) -> None:

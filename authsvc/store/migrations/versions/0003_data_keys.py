@@ -63,13 +63,14 @@ def downgrade() -> None:
     Which KEKs are retired is forgotten. What an erased owner left is not sealed again: nobody can open it.
     """
     conn = op.get_bind()
-    rows = conn.execute(sa.text("SELECT owner_id, kek_id, wrapped FROM data_keys")).all()
+    with_status = "SELECT owner_id, kek_id, wrapped, status FROM data_keys LEFT JOIN keks ON keks.id = data_keys.kek_id"
+    rows = conn.execute(sa.text(with_status)).all()
     if rows:
         keys: OldKeys | None = context.config.attributes.get("old_keys")
         if keys is None:
             raise DowngradeRefused("going back below revision 0003 needs the key-encryption key")
         try:
-            pairs = {bytes(row[0]): _pair(keys, *map(bytes, row)) for row in rows}
+            pairs = {bytes(row[0]): _pair(keys, *row) for row in rows}
             _seal_again(conn, pairs)
         except SealingError as error:
             raise DowngradeRefused(f"a sealed value does not open, so it cannot be sealed again: {error}") from None
@@ -80,14 +81,16 @@ def downgrade() -> None:
     op.drop_table("data_keys")
 
 
-def _pair(keys: OldKeys, owner_id: bytes, kek_id: bytes, wrapped: bytes) -> tuple[DataKey, DataKey]:
-    old = keys.revision_0002_key(owner_id)
+def _pair(keys: OldKeys, owner_id: bytes, kek_id: bytes, wrapped: bytes, status: str | None) -> tuple[DataKey, DataKey]:
+    old = keys.revision_0002_key(bytes(owner_id))
     if old is None:
         raise DowngradeRefused(
             "revision 0002 knows a key-encryption key in a file or setting only; rotate to one of those first"
             " (authsvc rotate-kek)"
         )
-    return keys.data_key(owner_id, kek_id, wrapped), old
+    if status not in ("current", "leaving"):
+        raise SealingError("a data key is under a key-encryption key that is retired or unknown")
+    return keys.data_key(bytes(owner_id), bytes(kek_id), bytes(wrapped)), old
 
 
 def _seal_again(conn: sa.Connection, pairs: dict[bytes, tuple[DataKey, DataKey]]) -> None:
@@ -100,7 +103,9 @@ def _seal_again(conn: sa.Connection, pairs: dict[bytes, tuple[DataKey, DataKey]]
             pair = pairs.get(bytes(owner))
             if pair is None:
                 continue
-            context_ = b"".join(part.to_bytes(8, "big") if isinstance(part, int) else bytes(part or b"") for part in bound)
+            context_ = b"".join(
+                part.to_bytes(8, "big") if isinstance(part, int) else bytes(part or b"") for part in bound
+            )
             values = dict(zip(key, identity, strict=True))
             conn.execute(update, {**values, "sealed": _again(pair, column, context_, sealed)})
     load = sa.text("SELECT value FROM server_state WHERE name = 'kek_check'")
