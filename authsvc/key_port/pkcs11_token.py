@@ -72,23 +72,23 @@ class Pkcs11KeyWrapper(NeverPickled):
         from pkcs11.mechanisms import GCMParams
 
         with self._lock:
-            if self._key is None or self._process != os.getpid():
-                found = self._opened()
-                if found != self._key_id:
+            for last_try in (False, True):
+                if self._key is None or self._process != os.getpid():
+                    found = self._opened()
+                    if found != self._key_id:
+                        self._forget()
+                        raise KeyUnavailable("other_key", f"{self._name}: is another key than at the start")
+                how = self._key.encrypt if encrypt else self._key.decrypt
+                parameters = GCMParams(nonce, context, 8 * _TAG_BYTES)
+                try:
+                    return bytes(how(data, mechanism=pkcs11.Mechanism.AES_GCM, mechanism_param=parameters))
+                except pkcs11.exceptions.PKCS11Error as error:
+                    # The session may have ended, or another one may have logged this process out. Asking again changes
+                    # nothing: both operations depend on their input alone.
                     self._forget()
-                    raise KeyUnavailable("other_key", f"{self._name}: is another key than at the start")
-            how = self._key.encrypt if encrypt else self._key.decrypt
-            try:
-                return bytes(
-                    how(
-                        data,
-                        mechanism=pkcs11.Mechanism.AES_GCM,
-                        mechanism_param=GCMParams(nonce, context, 8 * _TAG_BYTES),
-                    )
-                )
-            except pkcs11.exceptions.PKCS11Error as error:
-                self._forget()
-                raise KeyUnavailable("token", f"{self._name}: {type(error).__name__}") from None
+                    if last_try:
+                        raise KeyUnavailable("token", f"{self._name}: {type(error).__name__}") from None
+        raise AssertionError("the second try ends above")
 
     def _opened(self) -> bytes:
         """Log in and find the key; its id."""
@@ -97,7 +97,7 @@ class Pkcs11KeyWrapper(NeverPickled):
         session = None
         try:
             token = _token(self._module, self._token_label, fresh=self._process not in (0, os.getpid()))
-            session = token.open(user_pin=self._pin)
+            session = _logged_in(token, self._pin)
             key = _find(session, self._label)
             if key is None:
                 raise KeyUnavailable("token", f"{self._name}: there is no such AES key; make one with authsvc make-kek")
@@ -150,7 +150,7 @@ def make_key(module: Path, token_label: str, key_label: str, pin: str) -> None:
         pkcs11.Attribute.EXTRACTABLE: False,
     }
     try:
-        with _token(module, token_label).open(rw=True, user_pin=pin) as session:
+        with _logged_in(_token(module, token_label), pin, rw=True) as session:
             if _find(session, key_label) is not None:
                 raise KeyUnavailable("token", f"{name}: exists already; choose another label")
             session.generate_key(
@@ -177,6 +177,16 @@ def _token(module: Path, label: str, *, fresh: bool = False) -> pkcs11.Token:
     if fresh:
         library.reinitialize()
     return library.get_token(token_label=label)
+
+
+def _logged_in(token: pkcs11.Token, pin: str, *, rw: bool = False) -> pkcs11.Session:
+    import pkcs11
+
+    try:
+        return token.open(rw=rw, user_pin=pin)
+    except pkcs11.exceptions.UserAlreadyLoggedIn:
+        # A process logs in to a token once, for all its sessions: two KEKs may be in one token during a rotation.
+        return token.open(rw=rw)
 
 
 def _find(session: pkcs11.Session, label: str) -> Any:

@@ -96,7 +96,8 @@ def long_lived_secrets() -> list[object]:
     return [
         device, device.key_share, device.template, device.base_keys,
         server, server.key_share, server.template, server.base_keys,
-        receiver, match, DataKey(bytes(16), bytes(32)), RequestKey.generate(), pair.device.start(probe_at(pair.enrolled, 3)),
+        receiver, match, DataKey(bytes(16), bytes(32)), RequestKey.generate(),
+        pair.device.start(probe_at(pair.enrolled, 3)),
     ]  # fmt: skip
 
 

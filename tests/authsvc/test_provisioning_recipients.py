@@ -148,7 +148,8 @@ def test_an_older_recipient_still_opens_until_it_is_retired(provisioning: Servic
 def test_no_secret_shows_in_a_repr_or_a_pickle(provisioning: ServiceContext) -> None:
     recipients.create(provisioning, suite=HpkeSuite.X25519)
     row = rows(provisioning)[0]
-    opening = recipients.opening_key(provisioning, row)
+    with provisioning.store.read() as conn:
+        opening = recipients.opening_key(provisioning, conn, row)
 
     assert opening.key.raw.hex() not in repr(opening) and repr(opening.key.raw) not in repr(opening)
     assert "sealed_key" not in repr(row)
