@@ -75,6 +75,8 @@ EVENTS: Final[dict[str, Words]] = {
     "enrolment_erased": Words("Enrolment erased", *_ENDED),
     "enrolment_revoked": Words("Enrolment revoked", *_ENDED),
     "history_begun": Words("History begun"),
+    "kek_rotated": Words("Key-encryption key rotated", *_GOOD),
+    "kek_rotation_begun": Words("Rotation of the key-encryption key begun", *_WARN),
     "login_answered": Words("Login answered"),
     "login_confirmed": Words("Login confirmed", *_GOOD),
     "provisioned_key_adopted": Words("Dealt key taken by its device", *_GOOD),
