@@ -190,6 +190,11 @@ def _default_profiles() -> dict[str, ProfileSettings]:
     return {**plain, "sim-2048-masked": masked}
 
 
+def _default_threads(workers: int) -> int:
+    # Two for each of the process's processors, since a thread that commits or waits for its turn computes nothing.
+    return min(32, -(-2 * (os.cpu_count() or 1) // workers) + 2)
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. Relative paths are relative to the working directory."""
 
@@ -236,7 +241,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = "info"
     log_addresses: bool = False
     tracing: bool = False
-    worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
+    worker_threads: int = Field(default_factory=lambda given: _default_threads(given.get("workers", 1)), ge=1, le=256)
 
     @field_validator("allowed_rp_ids")
     @classmethod
