@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -84,6 +85,13 @@ BUILD = Gauge(
 )
 
 
+# Looking a series up costs more than counting in it, and there are few: their labels are words of this program.
+_requests = cache(REQUESTS.labels)
+_request_seconds = cache(REQUEST_SECONDS.labels)
+_step_seconds = cache(STEP_SECONDS.labels)
+_logins = cache(LOGINS.labels)
+
+
 def tell_build(database_revision: str | None) -> None:
     """Fill `tandem_build_info`."""
     BUILD.labels(version("tandem-auth"), sys.version.split()[0], database_revision or "none").set(1)
@@ -96,14 +104,14 @@ def outcome_of(exchange: Exchange, status: int) -> str:
 
 def count(route: str, exchange: Exchange, status: int, ended: float) -> None:
     """Put a finished request into the metrics. ended: seconds of `time.perf_counter`."""
-    REQUESTS.labels(route, outcome_of(exchange, status)).inc()
-    REQUEST_SECONDS.labels(route).observe(ended - exchange.started)
+    _requests(route, outcome_of(exchange, status)).inc()
+    _request_seconds(route).observe(ended - exchange.started)
     last = exchange.started
     for step, at in exchange.laps:
-        STEP_SECONDS.labels(step).observe(at - last)
+        _step_seconds(step).observe(at - last)
         last = at
     for outcome in exchange.logins:
-        LOGINS.labels(outcome).inc()
+        _logins(outcome).inc()
     for limit in exchange.limited:
         RATE_LIMITED.labels(limit).inc()
     if exchange.database_failed:
