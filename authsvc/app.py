@@ -17,7 +17,7 @@ from .api.admin_gate import AdminGate
 from .api.problems import install_problem_handlers
 from .logs import configure_logs
 from .services.context import ServiceContext
-from .services.kek_adoption import adopt_kek
+from .services.kek_adoption import adopt_kek, rotation_is_due
 from .services.keyring import Keyring
 from .settings import Settings, ensure_data_dir
 from .store import migrate
@@ -38,6 +38,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         prepare_database(ctx)
         structlog.get_logger().info("started", revision=migrate.head_revision())
+        if rotation_is_due(ctx.store, ctx.keyring):
+            structlog.get_logger().warning("kek_rotation_due")
         try:
             yield
         finally:
