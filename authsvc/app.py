@@ -25,7 +25,7 @@ from .logs import configure_logs
 from .metrics import login_latency, tell_build
 from .services.checkpoint_thread import CheckpointThread
 from .services.context import ServiceContext
-from .services.kek_adoption import adopt_kek
+from .services.kek_adoption import adopt_kek, rotation_is_due
 from .services.keyring import Keyring
 from .settings import Settings, ensure_data_dir
 from .store import migrate
@@ -57,6 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
         tell_build(migrate.head_revision())
         checkpoints.start()
         structlog.get_logger().info("started", revision=migrate.head_revision())
+        if rotation_is_due(ctx.store, ctx.keyring):
+            structlog.get_logger().warning("kek_rotation_due")
         try:
             yield
         finally:

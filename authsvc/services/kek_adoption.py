@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-import structlog
 from sqlalchemy import Connection, select, union
 
 from mpc.primitives.rng import SystemRng
@@ -58,6 +57,12 @@ def adopt_kek(store: Store, keyring: Keyring) -> None:
         _check(conn, keyring)
 
 
+def rotation_is_due(store: Store, keyring: Keyring) -> bool:
+    """Whether the settings name another KEK than the one that is current: `authsvc rotate-kek` is still to be run."""
+    with store.read() as conn:
+        return current_kek(conn) != keyring.wanted.key_id
+
+
 def opens_server_key(conn: Connection, keyring: Keyring) -> bool:
     """Whether the server's own data key is here and is the right one. KeyUnavailable."""
     sealed = load_state(conn, _CHECK)
@@ -78,8 +83,6 @@ def _check(conn: Connection, keyring: Keyring) -> None:
         raise WrongKek("the key-encryption key is not the one this database was sealed with")
     if not opens_server_key(conn, keyring):
         raise WrongKek("the key-encryption key does not open what this database was sealed with")
-    if wanted.key_id != current:
-        structlog.get_logger().warning("kek_not_rotated_yet")
 
 
 def _first_kek(conn: Connection, keyring: Keyring, fresh: NewDataKey) -> None:
