@@ -244,6 +244,21 @@ class TestToken:
         one.close()
         other.close()
 
+    def test_a_worker_that_was_forked_opens_a_session_of_its_own(self, token: Token) -> None:
+        """A session that two processes share answers one with what the other asked."""
+        make_key(token.module, token.label, "forked", token.pin)
+        kek = in_token(token, "forked")
+        wrapped = kek.wrap(bytes(32), ALICE)
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if kek.unwrap(wrapped, ALICE) == bytes(32) else 1)
+            except BaseException:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert kek.unwrap(wrapped, ALICE) == bytes(32)
+        kek.close()
+
     def test_wrong_names_and_pins_are_sentences(self, token: Token) -> None:
         make_key(token.module, token.label, "there", token.pin)
         with pytest.raises(KeyUnavailable, match="exists already"):

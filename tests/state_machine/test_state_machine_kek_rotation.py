@@ -235,6 +235,27 @@ class TestRotation:
         assert server.dump() == before
         check_usable(OLD_WRAPPER)
 
+    def test_a_person_erased_in_the_middle_is_not_brought_back(self, server: Server, moving: Server) -> None:
+        """Between reading a row and writing it again lies a key service, and time enough for an operator."""
+        gone = more_owners(server, 1)[0]
+
+        class Slow(RawKeyWrapper):
+            def wrap(self, data_key: bytes, context: bytes) -> bytes:
+                with server.store.write() as conn:
+                    delete_data_key(conn, gone)
+                return super().wrap(data_key, context)
+
+        moving.ctx.keyring._wrappers = {OLD_WRAPPER.key_id: OLD_WRAPPER, NEW_WRAPPER.key_id: NEW_WRAPPER}
+        started: list[tuple[int, int]] = []
+
+        def erase_from_now_on(done: int, total: int) -> None:
+            started.append((done, total))
+            moving.ctx.keyring._wrappers[NEW_WRAPPER.key_id] = Slow(NEW)
+
+        done = rotate_kek(moving.ctx, progress=erase_from_now_on)
+        assert started[0] == (0, 3) and done.rewrapped == 2 and done.retired
+        assert gone not in set().union(*keys_by_kek(server).values())
+
 
 class TestAttacksOnDataKeys:
     def test_the_data_keys_of_two_people_swapped(self, phone: Phone, server: Server) -> None:
