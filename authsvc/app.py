@@ -20,12 +20,13 @@ from .api.back_pressure import BoundedRequests
 from .api.client_address import parse_network
 from .api.observed import ObservedRequests
 from .api.problems import install_problem_handlers
+from .console.application import Console
 from .logs import configure_logs
-from .metrics import tell_build
-from .sealing import Sealer
+from .metrics import login_latency, tell_build
 from .services.checkpoint_thread import CheckpointThread
 from .services.context import ServiceContext
-from .services.readiness import adopt_kek
+from .services.kek_adoption import adopt_kek
+from .services.keyring import Keyring
 from .settings import Settings, ensure_data_dir
 from .store import migrate
 from .store.engine import Store
@@ -39,7 +40,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The ASGI application.
 
     Reads (or, at the first start, makes) the key files; the database is opened, migrated and checked when the
-    application starts. Raises SettingsError, TracingUnavailable; at start MigrationError, WrongKek, StoreUnavailable.
+    application starts. Raises SettingsError, TracingUnavailable, KeyUnavailable; at start MigrationError, WrongKek,
+    StoreUnavailable.
     """
     configure_logs(settings.log_level)
     ctx = create_context(settings)
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
             if tracer is not None:
                 tracer.close()
             ctx.store.close()
+            ctx.keyring.close()
 
     # No interactive documentation pages: they load scripts from elsewhere. The slash is part of an address
     # here: a redirect would change what was signed.
@@ -83,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(admin.router(ctx))
     openapi.describe(app, ctx.policy)
     app.add_middleware(AdminGate, ctx=ctx, body_timeout_s=settings.body_timeout_s)
+    if settings.console:
+        app.add_middleware(Console, ctx=ctx)
     app.add_middleware(BoundedRequests, most=settings.max_queued)
     # What is added later stands further out: a login passes through the next three and nothing else.
     app.add_middleware(
@@ -104,19 +109,20 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def create_context(settings: Settings) -> ServiceContext:
-    """The tools of the use cases, for the application and for command lines. Raises SettingsError."""
+    """The tools of the use cases, for the application and for command lines. Raises SettingsError, KeyUnavailable."""
     ensure_data_dir(settings)
     return ServiceContext(
         # Half of the threads at most wait for turns, so that the other half serves everybody else.
         store=Store(settings.database(), most_waiting=max(1, settings.worker_threads // 2)),
-        sealer=Sealer(settings.load_kek()),
+        keyring=Keyring(settings.key_wrappers()),
         policy=settings.policy(),
         rng=SystemRng(),
         clock=time.time,
+        login_latency=login_latency,
     )
 
 
 def prepare_database(ctx: ServiceContext) -> None:
     """Bring the database to this code's revision and check that the KEK is its own."""
     migrate.upgrade(ctx.store)
-    adopt_kek(ctx.store, ctx.sealer)
+    adopt_kek(ctx.store, ctx.keyring)

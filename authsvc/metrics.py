@@ -6,12 +6,14 @@ Every label is a word of this program, so the number of series has a bound that 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,14 +22,17 @@ from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from .observation import Exchange
+from .services.context import LoginLatency
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The library reads it when it is imported, and writes its values to files there."""
 _FOLDER_PREFIX = "metrics-of-"
+_LOGINS_PATH = "/v1/logins"
 _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _STEP_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asked for
+# A series more for each counter would tell what nobody asked for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 REQUESTS = Counter(
     "tandem_requests",
@@ -80,22 +85,33 @@ BUILD = Gauge(
 )
 
 
+# Looking a series up costs more than counting in it, and there are few: their labels are words of this program.
+_requests = cache(REQUESTS.labels)
+_request_seconds = cache(REQUEST_SECONDS.labels)
+_step_seconds = cache(STEP_SECONDS.labels)
+_logins = cache(LOGINS.labels)
+
+
 def tell_build(database_revision: str | None) -> None:
     """Fill `tandem_build_info`."""
     BUILD.labels(version("tandem-auth"), sys.version.split()[0], database_revision or "none").set(1)
 
 
+def outcome_of(exchange: Exchange, status: int) -> str:
+    """`ok` or the problem code; `unanswered` if the client went away. status: 0 if no answer was begun."""
+    return exchange.code or ("ok" if 0 < status < 400 else "unanswered")
+
+
 def count(route: str, exchange: Exchange, status: int, ended: float) -> None:
     """Put a finished request into the metrics. ended: seconds of `time.perf_counter`."""
-    outcome = exchange.code or ("ok" if status < 400 else "other")
-    REQUESTS.labels(route, outcome).inc()
-    REQUEST_SECONDS.labels(route).observe(ended - exchange.started)
+    _requests(route, outcome_of(exchange, status)).inc()
+    _request_seconds(route).observe(ended - exchange.started)
     last = exchange.started
     for step, at in exchange.laps:
-        STEP_SECONDS.labels(step).observe(at - last)
+        _step_seconds(step).observe(at - last)
         last = at
     for outcome in exchange.logins:
-        LOGINS.labels(outcome).inc()
+        _logins(outcome).inc()
     for limit in exchange.limited:
         RATE_LIMITED.labels(limit).inc()
     if exchange.database_failed:
@@ -104,13 +120,45 @@ def count(route: str, exchange: Exchange, status: int, ended: float) -> None:
 
 def exposition() -> bytes:
     """All metrics in Prometheus' text format (version 0.0.4), of every worker of this server."""
+    return generate_latest(_of_all_workers())
+
+
+def login_latency() -> LoginLatency | None:
+    """How long logins took since this server was started, read off the histogram; None before the first one.
+
+    Within a bucket the logins are taken to lie evenly, as Prometheus' histogram_quantile does.
+    """
+    buckets = [
+        (float(sample.labels["le"]), sample.value)
+        for family in _of_all_workers().collect()
+        for sample in family.samples
+        if sample.name == "tandem_request_seconds_bucket" and sample.labels["route"] == _LOGINS_PATH
+    ]
+    buckets.sort()
+    if not buckets or not buckets[-1][1]:
+        return None
+    p50, p95, p99 = (1000 * _quantile(buckets, share) for share in (0.5, 0.95, 0.99))
+    return LoginLatency(p50, p95, p99, int(buckets[-1][1]), "since this server was started")
+
+
+def _quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    """Seconds. buckets: (upper bound, how many up to it), ascending; the last bound is infinite."""
+    wanted, lower, below = share * buckets[-1][1], 0.0, 0.0
+    for upper, up_to in buckets:
+        if up_to >= wanted:
+            return lower if math.isinf(upper) else lower + (upper - lower) * (wanted - below) / (up_to - below)
+        lower, below = upper, up_to
+    return lower
+
+
+def _of_all_workers() -> CollectorRegistry:
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None:
-        return generate_latest(REGISTRY)
+        return REGISTRY
     _drop_gauges_of_the_dead(Path(folder))
     everybody = CollectorRegistry()
     MultiProcessCollector(everybody, path=folder)  # type: ignore[no-untyped-call]
-    return generate_latest(everybody)
+    return everybody
 
 
 @contextlib.contextmanager

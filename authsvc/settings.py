@@ -2,7 +2,7 @@
 
 Every setting can come from an environment variable `TANDEM_NAME` (nested ones as
 `TANDEM_LIMITS__ATTEMPTS_PER_DAY`) or from the TOML file that `TANDEM_POLICY_FILE` names; the environment
-wins. `policy()` and `load_kek()` turn them into what is passed down.
+wins. `policy()` and `key_wrappers()` turn them into what is passed down.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import itertools
 import os
 import secrets
 import stat
@@ -38,9 +39,12 @@ from sqlalchemy.exc import ArgumentError
 from mpc.login.profile import Profile
 from mpc.provisioning.signed_document import normal_fingerprint
 
+from .key_port.command import CommandKeyWrapper
+from .key_port.pkcs11_token import Pkcs11KeyWrapper
+from .key_port.port import KeyWrapper
+from .key_port.raw_key import KEK_BYTES, RawKeyWrapper
 from .logs import LogLevel
 from .policy import Limits, Policy
-from .sealing import KEK_BYTES
 from .store.sqlite import sqlite_url
 
 POLICY_FILE_VARIABLE = "TANDEM_POLICY_FILE"
@@ -102,11 +106,93 @@ class LimitSettings(BaseModel):
         return self
 
 
+class Pkcs11Settings(BaseModel):
+    """A `[kek_pkcs11]` table: an AES key in a token."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    module: Path
+    """The token's library."""
+    token: str = Field(min_length=1, max_length=32)
+    """The token's label."""
+    key: str = Field(min_length=1, max_length=200)
+    """The key's label."""
+    pin_file: Path
+    """Its first line is the user's PIN; mode 0600."""
+
+    def load_pin(self) -> str:
+        """SettingsError."""
+        try:
+            pin = _read_secret(self.pin_file, "pin_file").decode("utf-8").split("\n", 1)[0].rstrip("\r")
+        except UnicodeDecodeError:
+            raise SettingsError(f"pin_file: {self.pin_file} does not hold text") from None
+        if not pin:
+            raise SettingsError(f"pin_file: {self.pin_file} holds no PIN in its first line")
+        return pin
+
+    def wrapper(self) -> KeyWrapper:
+        """Raises SettingsError, KeyUnavailable."""
+        return Pkcs11KeyWrapper(self.module, self.token, self.key, self.load_pin())
+
+
+class CommandSettings(BaseModel):
+    """A `[kek_command]` table: a command that asks an external key service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    argv: list[str] = Field(min_length=1, max_length=50)
+    limit_s: float = Field(default=3.0, ge=0.1, le=4.0)
+    """For one operation. Below the time after which PostgreSQL ends a transaction that waits for it."""
+
+    @field_validator("argv")
+    @classmethod
+    def _absolute(cls, values: list[str]) -> list[str]:
+        if not Path(values[0]).is_absolute():
+            raise ValueError("must begin with a program by its absolute path")
+        return values
+
+    def wrapper(self) -> KeyWrapper:
+        """Raises KeyUnavailable."""
+        return CommandKeyWrapper(self.argv, self.limit_s)
+
+
+class PreviousKek(BaseModel):
+    """An entry of `kek_previous`: one of the four ways to name a key-encryption key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path | None = None
+    key: SecretStr | None = None
+    pkcs11: Pkcs11Settings | None = None
+    command: CommandSettings | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> PreviousKek:
+        if sum(each is not None for each in (self.file, self.key, self.pkcs11, self.command)) != 1:
+            raise ValueError("each entry needs exactly one of file, key, pkcs11 and command")
+        return self
+
+    def wrapper(self) -> KeyWrapper:
+        """Raises SettingsError, KeyUnavailable."""
+        if self.file is not None:
+            return RawKeyWrapper(_kek_bytes(_read_secret(self.file, "kek_previous"), "kek_previous", self.file))
+        if self.key is not None:
+            return RawKeyWrapper(_kek_from_base64(self.key, "kek_previous"))
+        place = self.pkcs11 or self.command
+        assert place is not None
+        return place.wrapper()
+
+
 def _default_profiles() -> dict[str, ProfileSettings]:
     # 0.32: strangers 6e-9, the worst crafted probe found 3e-6, genuine captures refused 0 of 20,000 (docs/encoders.md).
     plain = {f"sim-{n}": ProfileSettings(code_bits=n, threshold=32 * n // 100) for n in (512, 1024, 2048, 4096)}
     masked = ProfileSettings(code_bits=2048, masked=True, min_valid=1536, ratio_numerator=82, ratio_shift=8)
     return {**plain, "sim-2048-masked": masked}
+
+
+def _default_threads(workers: int) -> int:
+    # Two for each of the process's processors, since a thread that commits or waits for its turn computes nothing.
+    return min(32, -(-2 * (os.cpu_count() or 1) // workers) + 2)
 
 
 class Settings(BaseSettings):
@@ -126,6 +212,9 @@ class Settings(BaseSettings):
     database_url: str | None = None
     kek_file: Path | None = None
     kek: SecretStr | None = None
+    kek_pkcs11: Pkcs11Settings | None = None
+    kek_command: CommandSettings | None = None
+    kek_previous: list[PreviousKek] = Field(default=[], max_length=10)
     profiles: dict[str, ProfileSettings] = Field(default_factory=_default_profiles, min_length=1)
     allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
     provisioned_only_rp_ids: list[str] = []
@@ -137,6 +226,8 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = None
     workers: int = Field(1, ge=1, le=256)
     """Processes that serve; the numbers below are for each of them."""
+    console: bool = True
+    """Whether the web console is served, under /console."""
     max_connections: int = Field(512, ge=1, le=65536)
     """Connections served at once; beyond it 503. Bounds what unauthenticated bodies can hold in memory."""
     max_queued: int = Field(64, ge=1, le=65536)
@@ -150,7 +241,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = "info"
     log_addresses: bool = False
     tracing: bool = False
-    worker_threads: int = Field(default_factory=lambda: min(32, 2 * (os.cpu_count() or 1) + 2), ge=1, le=256)
+    worker_threads: int = Field(default_factory=lambda given: _default_threads(given.get("workers", 1)), ge=1, le=256)
 
     @field_validator("allowed_rp_ids")
     @classmethod
@@ -185,7 +276,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        for one, other in (("database_path", "database_url"), ("kek", "kek_file")):
+        for one, other in (
+            ("database_path", "database_url"),
+            *itertools.combinations(("kek", "kek_file", "kek_pkcs11", "kek_command"), 2),
+        ):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"set {one} or {other}, not both")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
@@ -255,23 +349,25 @@ class Settings(BaseSettings):
         SettingsError.
         """
         if self.kek is not None:
-            try:
-                kek = base64.b64decode(self.kek.get_secret_value(), validate=True)
-            except (binascii.Error, ValueError):
-                raise SettingsError("kek: not base64") from None
-            if len(kek) != KEK_BYTES:
-                raise SettingsError(f"kek: must be {KEK_BYTES} bytes in base64")
-            return kek
+            return _kek_from_base64(self.kek, "kek")
         path = self.kek_file or self.data_dir / "kek"
-        kek = _read_or_create(path, secrets.token_bytes(KEK_BYTES), "kek_file")
-        if len(kek) != KEK_BYTES:
-            raise SettingsError(f"kek_file: {path} must hold exactly {KEK_BYTES} bytes; restore it from its backup")
-        return kek
+        return _kek_bytes(_read_or_create(path, secrets.token_bytes(KEK_BYTES), "kek_file"), "kek_file", path)
+
+    def key_wrappers(self) -> list[KeyWrapper]:
+        """The key-encryption keys: the one that is to be current, then the previous ones.
+
+        Raises SettingsError; KeyUnavailable if a token or command does not answer.
+        """
+        place = self.kek_pkcs11 or self.kek_command
+        first = RawKeyWrapper(self.load_kek()) if place is None else place.wrapper()
+        return [first, *(previous.wrapper() for previous in self.kek_previous)]
 
     def as_table(self) -> dict[str, Any]:
         """The effective settings as plain values, with secrets hidden."""
         values: dict[str, Any] = self.model_dump(mode="json")
         values["kek"] = "(hidden)" if values["kek"] is not None else None
+        for previous in values["kek_previous"]:
+            previous["key"] = "(hidden)" if previous["key"] is not None else None
         # A URL may carry a password.
         url = self.database()
         shown = {name: "***" if "pass" in name else value for name, value in url.query.items()}
@@ -301,6 +397,22 @@ def ensure_data_dir(settings: Settings) -> None:
         raise SettingsError(f"data_dir: cannot make {settings.data_dir}: {error.strerror}") from error
 
 
+def _kek_from_base64(text: SecretStr, setting: str) -> bytes:
+    try:
+        kek = base64.b64decode(text.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        raise SettingsError(f"{setting}: not base64") from None
+    if len(kek) != KEK_BYTES:
+        raise SettingsError(f"{setting}: must be {KEK_BYTES} bytes in base64")
+    return kek
+
+
+def _kek_bytes(content: bytes, setting: str, path: Path) -> bytes:
+    if len(content) != KEK_BYTES:
+        raise SettingsError(f"{setting}: {path} must hold exactly {KEK_BYTES} bytes; restore it from its backup")
+    return content
+
+
 def _read_or_create(path: Path, fresh: bytes, setting: str) -> bytes:
     """The content of a secret file; `fresh` is written first if there is no such file."""
     try:
@@ -323,6 +435,14 @@ def _read_or_create(path: Path, fresh: bytes, setting: str) -> bytes:
                 os.fsync(directory)
             finally:
                 os.close(directory)
+    except OSError as error:
+        raise SettingsError(f"{setting}: cannot use {path}: {error.strerror}") from error
+    return _read_secret(path, setting)
+
+
+def _read_secret(path: Path, setting: str) -> bytes:
+    """The content of a file that its owner alone can read. SettingsError."""
+    try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())

@@ -347,7 +347,7 @@ class Device:
             self._last = report.finish()
 
     def history(self) -> History:
-        """All that the server ever recorded of this enrolment, newest first: every login signed in its name above all.
+        """Everything the server recorded of this enrolment, newest first: above all every login signed in its name.
 
         Read from the first event on and checked: against the hashes that chain it, against the last event that this
         vault has seen, and against the logins that this device completed. A copy's logins show here as well. Costs no

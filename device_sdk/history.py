@@ -76,7 +76,7 @@ def read_history(store: StateStore, api: ServerApi) -> History:
     state = store.state
     events, head = _fetched(state, api)
     try:
-        logins = _logins(events, state.epoch)
+        logins = _logins(events, state)
     except DecodeError:
         raise HistoryAltered("broken") from None
     if state.history != head:
@@ -112,33 +112,43 @@ def _fetched(state: DeviceState, api: ServerApi) -> tuple[list[HistoryEvent], Hi
             return events, reached
 
 
-def _logins(events: list[HistoryEvent], own_epoch: int) -> tuple[LoginRecord, ...]:
+def _logins(events: list[HistoryEvent], state: DeviceState) -> tuple[LoginRecord, ...]:
     """Answered and confirmed put together, newest first. HistoryAltered; DecodeError for a detail that says nothing.
 
-    own_epoch: as the device has settled it before it asked.
+    state: as it was before the server was asked, so the server's epoch is this one or a later one.
     """
-    records: dict[int, LoginRecord] = {}
+    known = {credential.credential_id: credential.rp_id for credential in state.credentials}
+    records: list[LoginRecord] = []
+    places: dict[int, int] = {}
     epoch = 0
     for event in events:
         if event.name in EPOCH_IS:
             epoch = epoch_in(event.detail)
-        elif event.name == LOGIN_ANSWERED:
+            places.clear()
+        elif event.name in (LOGIN_ANSWERED, LOGIN_CONFIRMED):
             told = LoginDetail.from_detail(event.detail)
-            if told.epoch != epoch or told.ot_index in records:
+            record = _record(told, event.at)
+            place = places.get(told.ot_index)
+            if told.epoch != epoch or told.rp_id not in (None, known.get(told.credential_id, told.rp_id)):
                 raise HistoryAltered("broken")
-            records[told.ot_index] = _record(told, event.at, None)
-        elif event.name == LOGIN_CONFIRMED:
-            told = LoginDetail.from_detail(event.detail)
-            # Answered before this record began, it has no event of its own.
-            answered = records.get(told.ot_index, _record(told, event.at, None))
-            if told.epoch != epoch or replace(answered, rp_id=told.rp_id) != _record(told, answered.at, None):
-                raise HistoryAltered("broken")
-            records[told.ot_index] = replace(answered, confirmed_at=event.at)
+            if event.name == LOGIN_ANSWERED:
+                if place is not None:
+                    raise HistoryAltered("broken")
+                places[told.ot_index] = len(records)
+                records.append(record)
+                continue
             epoch += 1
-    if epoch < own_epoch:
+            if place is None:  # answered before this record began
+                records.append(replace(record, confirmed_at=event.at))
+                continue
+            answered = records[place]
+            if replace(answered, rp_id=record.rp_id, at=record.at) != record:
+                raise HistoryAltered("broken")
+            records[place] = replace(answered, confirmed_at=event.at)
+    if epoch < state.epoch:
         raise HistoryAltered("logins_missing")
-    return tuple(sorted(records.values(), key=lambda record: record.ot_index, reverse=True))
+    return tuple(reversed(records))
 
 
-def _record(told: LoginDetail, at: float, confirmed_at: float | None) -> LoginRecord:
-    return LoginRecord(at, told.rp_id, told.credential_id, told.kind, told.ot_index, told.epoch, confirmed_at)
+def _record(told: LoginDetail, at: float) -> LoginRecord:
+    return LoginRecord(at, told.rp_id, told.credential_id, told.kind, told.ot_index, told.epoch, None)

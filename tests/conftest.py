@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import pytest
 from _pytest.terminal import TerminalReporter
+
+sys.path.append(str(Path(__file__).parent / "authsvc"))
+
+from key_tokens import softhsm_is_there
+
+_NO_TOKEN = "softhsm2 or python-pkcs11 not installed"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked softhsm2 need a token."""
+    if not softhsm_is_there():
+        for item in items:
+            if item.get_closest_marker("softhsm2"):
+                item.add_marker(pytest.mark.skip(reason=_NO_TOKEN))
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
@@ -12,4 +30,9 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     if on_sqlite and not any("[postgresql" in nodeid for nodeid in run):
         terminalreporter.write_line(
             f"PostgreSQL not reachable: {on_sqlite} tests not run (TANDEM_TEST_POSTGRESQL names it)", yellow=True
+        )
+    left_out = sum(_NO_TOKEN in str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+    if left_out:
+        terminalreporter.write_line(
+            f"{_NO_TOKEN}: {left_out} tests not run (apt-get install softhsm2; pip install -e '.[pkcs11]')", yellow=True
         )

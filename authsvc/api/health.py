@@ -22,8 +22,8 @@ def router(ctx: ServiceContext, head: str | None) -> APIRouter:
 
     @health.get("/readyz")
     def readyz() -> JSONResponse:
-        """200 if the database is reachable, at the right revision, and opens with this server's key; else
-        503.
+        """200 if the database is reachable and at the right revision, and the key-encryption key works and opens it;
+        else 503.
         """
         checks = readiness(ctx, head)
         ready = all(checks.values())

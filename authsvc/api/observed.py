@@ -74,7 +74,7 @@ class ObservedRequests:
                 method=method,
                 route=route,
                 status=status,
-                code=exchange.code or "ok",
+                code=metrics.outcome_of(exchange, status),
                 ms=round(1000 * (ended - exchange.started), 1),
                 bytes_in=bytes_in,
                 bytes_out=bytes_out,

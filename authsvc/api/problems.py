@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mpc.errors import DecodeError, ProtocolAbort
 
 from ..errors import PROBLEMS, Extension, Refused, problem_document
+from ..key_port.port import KeyUnavailable
 from ..logs import where
 from ..observation import current, database_failed, told
 from ..store.engine import StoreUnavailable
@@ -54,6 +55,9 @@ def response_to(error: Exception) -> Response | None:
             database_failed()
             _log.error("store_unavailable", exception=_cause(error), where=where(error))
             return problem_response("unavailable")
+        case KeyUnavailable():
+            _log.error("key_unavailable", code=error.fault, where=where(error))
+            return problem_response("unavailable")
         case RequestValidationError():
             return problem_response("malformed", {"field": _first_field(error)})
         case HTTPException():
@@ -79,7 +83,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         return response_to(error) or internal_error(error)
 
     handler: Callable[[Request, Exception], Awaitable[Response]] = answer
-    for kind in (Refused, ProtocolAbort, StoreUnavailable, RequestValidationError, HTTPException):
+    for kind in (Refused, ProtocolAbort, StoreUnavailable, KeyUnavailable, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handler)
     app.add_middleware(AnswerInternalErrors)
 

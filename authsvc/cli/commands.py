@@ -16,7 +16,7 @@ from ..app import create_context
 from ..services import administration
 from ..settings import load_settings
 from ..store import migrate as migrations
-from . import audit, ceremonies, inspection, people, recipients, tokens
+from . import audit, ceremonies, inspection, keks, people, recipients, tokens
 from .serving import serve_until_stopped
 from .shell import OUT, EnrolmentId, context, errors_for_operators, id_of_16_bytes
 
@@ -66,7 +66,7 @@ def migrate(
         ctx = create_context(load_settings())
         try:
             if down is not None:
-                migrations.downgrade(ctx.store, down)
+                migrations.downgrade(ctx.store, down, ctx.keyring)
             else:
                 migrations.upgrade(ctx.store, to)
             with ctx.store.read() as conn:
@@ -98,6 +98,7 @@ tokens.add_commands(app)
 inspection.add_commands(app)
 people.add_commands(app)
 recipients.add_commands(app)
+keks.add_commands(app)
 ceremonies.add_commands(app)
 audit.add_commands(app)
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from ..api.bounded_http import BoundedHttpProtocol, HttpBounds
 from ..app import create_app, prepare_database
 from ..logs import configure_logs, where
 from ..services.context import ServiceContext
-from ..settings import Settings, load_settings
+from ..settings import Settings, SettingsError, load_settings
 
 FINISH_S = 10
 """How long requests that have begun may take to end once the process is told to stop."""
@@ -80,6 +81,7 @@ def work(number: int, listener: socket.socket, given: Mapping[str, Any], beats: 
     # Ctrl+C reaches every process of a terminal; the supervisor alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="tandem-parent", daemon=True).start()
+    configure_logs()
     try:
         settings = load_settings(**given)
         configure_logs(settings.log_level)
@@ -87,7 +89,9 @@ def work(number: int, listener: socket.socket, given: Mapping[str, Any], beats: 
         context: ServiceContext = application.state.context
         prepare_database(context)
     except Exception as error:
-        # Whatever it is, the supervisor tries again later. The message may hold what was in a file.
+        # Whatever it is, the supervisor tries again later. Only the text of a SettingsError is meant to be read.
+        if isinstance(error, SettingsError):
+            print(f"authsvc: {error}", file=sys.stderr)
         _log.error("worker_not_started", worker=number, exception=type(error).__name__, where=where(error))
         raise SystemExit(1) from None
     os.set_blocking(beats.fileno(), False)

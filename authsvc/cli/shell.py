@@ -15,9 +15,11 @@ from mpc.provisioning.ceremony import CeremonyError
 
 from ..app import create_context, prepare_database
 from ..errors import PROBLEMS, Refused
+from ..key_port.port import KeyUnavailable
 from ..services.context import ServiceContext
+from ..services.kek_adoption import WrongKek
+from ..services.kek_rotation import RotationRefused
 from ..services.provisioning_refusals import ProvisioningRefused
-from ..services.readiness import WrongKek
 from ..settings import SettingsError, load_settings
 from ..store import migrate as migrations
 from ..store.engine import StoreUnavailable
@@ -48,9 +50,9 @@ def errors_for_operators() -> Iterator[None]:
     """
     try:
         yield
-    except (SettingsError, ProvisioningRefused, CeremonyError) as error:
+    except (SettingsError, ProvisioningRefused, CeremonyError, RotationRefused) as error:
         fail(str(error))
-    except (WrongKek, StoreUnavailable, migrations.MigrationError) as error:
+    except (WrongKek, KeyUnavailable, StoreUnavailable, migrations.MigrationError) as error:
         # These classes say in their docstring what to do.
         fail(f"{error}\n{' '.join((type(error).__doc__ or '').split())}".strip())
     except Refused as error:

@@ -87,7 +87,7 @@ def template_share(ctx: ServiceContext, enrolment_id: bytes, *, by: str = COMMAN
         if row.sealed_template is None or profile is None:
             raise Refused("wrong_state")
         append_event(conn, at=ctx.clock(), enrolment_id=enrolment_id, name="template_share_shown", detail={"by": by})
-    return open_template(ctx.sealer, row, profile).codes
+    return open_template(ctx.data_key(enrolment_id), row, profile).codes
 
 
 def lift(ctx: ServiceContext, enrolment_id: bytes, *, also_active: bool = False, by: str = COMMAND_LINE) -> IssuedCode:

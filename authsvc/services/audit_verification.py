@@ -16,7 +16,7 @@ from mpc.errors import DecodeError
 from mpc.login.history import HASH_BYTES, NO_HASH, event_hash
 from mpc.provisioning.signed_document import key_fingerprint
 
-from ..sealing import SealingError
+from ..sealing import SERVER_OWNER, SealingError
 from ..store.audit_walk import StoredHead, count_events, enrolment_events, server_events, stored_heads
 from ..store.checkpoints import CheckpointRow, checkpoints, event_hashes
 from ..store.events import EventRow, server_head
@@ -253,11 +253,11 @@ class _Walk:
 
     def _check_head(self, last: SignedCheckpoint | None, number: int) -> None:
         """The sealed head names the last checkpoint, so the last ones cannot be dropped unnoticed."""
-        sealed = load_state(self._conn, HEAD_NAME)
+        sealed = self._state(HEAD_NAME)
         if sealed is None and number == 0:
             return
         try:
-            head = CheckpointHead.from_bytes(open_server_value(self._ctx.sealer, HEAD_NAME, sealed))
+            head = CheckpointHead.from_bytes(open_server_value(self._ctx.data_key(SERVER_OWNER), HEAD_NAME, sealed))
         except SealingError:
             text = "the sealed record of the last checkpoint is missing or was changed"
             self._found(Finding("checkpoint_key_missing", text))
@@ -282,17 +282,23 @@ class _Walk:
             self._found(Finding("rewritten", text, witness.checkpoint.first_event_id, checkpoint=number))
 
     def _sealed_key(self) -> bytes | None:
-        sealed = load_state(self._conn, KEY_NAME)
+        sealed = self._state(KEY_NAME)
         if sealed is None:
             if next(checkpoints(self._conn), None) is not None:
                 self._found(Finding("checkpoint_key_missing", "the key that signs checkpoints is missing"))
             return None
         try:
-            key = key_from_bytes(open_server_value(self._ctx.sealer, KEY_NAME, sealed))
+            key = key_from_bytes(open_server_value(self._ctx.data_key(SERVER_OWNER), KEY_NAME, sealed))
         except SealingError:
             self._found(Finding("checkpoint_key_missing", "the key that signs checkpoints was changed"))
             return None
         return key.public_key().public_bytes_raw()
+
+    def _state(self, name: str) -> bytes | None:
+        try:
+            return load_state(self._conn, name)
+        except TypeError:  # SQLite takes text in a column of bytes
+            return b""
 
     def _found(self, finding: Finding) -> None:
         self.report.add(finding)

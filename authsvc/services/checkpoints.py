@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from mpc.login.history import NO_HASH
 
+from ..sealing import SERVER_OWNER
 from ..store.checkpoints import CheckpointRow, event_hashes, insert_checkpoint, latest_checkpoint, newest_event_id
 from ..store.server_state import load_state, put_state
 from .checkpoint_document import Checkpoint, EventsDigest, SignedCheckpoint
@@ -75,7 +76,9 @@ def write_checkpoint(ctx: ServiceContext, *, unless_within_s: float = 0.0) -> Ch
         if latest_checkpoint(conn) != latest:
             return None
         insert_checkpoint(conn, row)
-        put_state(conn, HEAD_NAME, seal_server_value(ctx.sealer, HEAD_NAME, head.to_bytes()))
+        put_state(
+            conn, HEAD_NAME, seal_server_value(ctx.keyring.key_of(conn, SERVER_OWNER), HEAD_NAME, head.to_bytes())
+        )
     return row
 
 
@@ -91,11 +94,11 @@ def key_from_bytes(value: bytes) -> Ed25519PrivateKey:
 
 
 def _signing_key(ctx: ServiceContext, conn: Connection) -> Ed25519PrivateKey:
-    sealed = load_state(conn, KEY_NAME)
+    sealed, own = load_state(conn, KEY_NAME), ctx.keyring.key_of(conn, SERVER_OWNER)
     if sealed is not None:
-        return key_from_bytes(open_server_value(ctx.sealer, KEY_NAME, sealed))
+        return key_from_bytes(open_server_value(own, KEY_NAME, sealed))
     key = Ed25519PrivateKey.generate()
-    put_state(conn, KEY_NAME, seal_server_value(ctx.sealer, KEY_NAME, key.private_bytes_raw()))
+    put_state(conn, KEY_NAME, seal_server_value(own, KEY_NAME, key.private_bytes_raw()))
     return key
 
 

@@ -36,6 +36,7 @@ def confirm(ctx: ServiceContext, request: SignedRequest) -> bytes:
         raise Refused("too_large")
     with ctx.store.look() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request, rate_of=by_confirmer)
+        ctx.keyring.prefetch(conn, enrolment.id)
     message = Message3.decode(request.body)
     require_same_enrolment(enrolment, message.enrolment_id)
     return Acknowledgement(apply_confirmation(ctx, enrolment.id, message.confirmation)).encode()
@@ -77,16 +78,17 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
     profile = ctx.policy.profiles.get(enrolment.profile_name)
     if profile is None:
         raise Refused("not_active")
-    session_id, rho = open_refresh(ctx.sealer, row, enrolment.epoch)
+    key = ctx.keyring.key_of(conn, enrolment.id)
+    session_id, rho = open_refresh(key, row, enrolment.epoch)
     epoch, now, chain = enrolment.epoch + 1, ctx.clock(), EnrolmentChain(enrolment)
-    template = open_template(ctx.sealer, enrolment, profile)
+    template = open_template(key, enrolment, profile)
     template = refreshed_template(template, session_id, rho, enrolment.id)
     credential = load_credential(conn, row.credential_id)
     # Revoked meanwhile: its share is gone, and the rest of the confirmation still holds.
     if credential is not None and credential.status != "revoked":
-        share = open_key_share(ctx.sealer, credential)
+        share = open_key_share(key, credential)
         offset = refresh_offset(share.key, session_id, rho, credential.id)
-        sealed = seal_key_share(ctx.sealer, enrolment.id, credential.id, refreshed_key(share, offset))
+        sealed = seal_key_share(key, credential.id, refreshed_key(share, offset))
         set_credential_share(conn, credential.id, sealed, "active")
         if credential.status == "provisional":
             chain.append(conn, at=now, name="credential_activated")
@@ -97,7 +99,7 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
         conn,
         enrolment.id,
         epoch=epoch,
-        sealed_template=seal_template(ctx.sealer, enrolment.id, epoch, template),
+        sealed_template=seal_template(key, epoch, template),
         confirmed_index=row.ot_index,
         confirmed_token_hash=row.token_hash,
         consecutive_failures=0,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from mpc.primitives.rng import Rng
 
 from ..policy import Policy
-from ..sealing import Sealer
+from ..sealing import DataKey
 from ..store.engine import Store
+from .keyring import Keyring
 from .leases import Leases
 
 COMMAND_LINE = "command line"
@@ -17,17 +18,37 @@ COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True, slots=True)
+class LoginLatency:
+    """How long logins took to be answered, in milliseconds, for people who watch."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    count: int
+    """Of how many logins these are the figures."""
+    over: str
+    """Of which ones, in words: "since this server was started", say."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceContext:
     """The server's tools, made once at start and shared by all requests."""
 
     store: Store
-    sealer: Sealer
+    keyring: Keyring
     policy: Policy
     rng: Rng
     clock: Callable[[], float]
     """Unix time in seconds."""
     leases: Leases = field(default_factory=Leases)
     """What this process holds of the rate limits that all share."""
+    login_latency: Callable[[], LoginLatency | None] | None = None
+    """Where something measures it: its figures so far. The database holds none."""
+
+    def data_key(self, owner_id: bytes) -> DataKey:
+        """As `Keyring.key_of`, in a transaction of its own. Raises SealingError, KeyUnavailable, StoreUnavailable."""
+        with self.store.read() as conn:
+            return self.keyring.key_of(conn, owner_id)
 
 
 @dataclass(frozen=True, slots=True)

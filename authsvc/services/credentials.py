@@ -38,6 +38,7 @@ def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
+        ctx.keyring.prefetch(conn, enrolment.id)
     message = AddCredential.decode(request.body)
     require_same_enrolment(enrolment, message.enrolment_id)
     if message.rp_id not in ctx.policy.allowed_rp_ids:
@@ -67,6 +68,7 @@ def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
         elif count_credentials(conn, enrolment.id) >= ctx.policy.limits.max_credentials_per_enrolment:
             raise Refused("credential_conflict")
         else:
+            data_key = ctx.keyring.key_of(conn, enrolment.id)
             insert_credential(
                 conn,
                 CredentialRow(
@@ -76,7 +78,7 @@ def add(ctx: ServiceContext, request: SignedRequest) -> bytes:
                     algorithm=message.algorithm,
                     modulus=message.modulus,
                     exponent=message.exponent,
-                    sealed_share=seal_key_share(ctx.sealer, enrolment.id, message.credential_id, share),
+                    sealed_share=seal_key_share(data_key, message.credential_id, share),
                     status="provisional",
                     sign_count=0,
                     created_at=now,

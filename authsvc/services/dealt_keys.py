@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from mpc.primitives import base64url
+from mpc.threshold_rsa.shares import KeyShare
 
 from ..store.credentials import (
     WAITING,
@@ -54,15 +55,27 @@ class Stored:
     """Those among the new whose id a device had taken for a credential of its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class DealtHalf:
+    """This server's half of one key, and the row it may become.
+
+    The row has no sealed share, and is not stored, where the enrolment that the key was dealt to has no data key here.
+    """
+
+    row: CredentialRow
+    share: KeyShare = field(repr=False)
+
+
 def store_halves(
-    ctx: ServiceContext, conn: Connection, rows: Sequence[CredentialRow], known: Mapping[bytes, CredentialRow]
+    ctx: ServiceContext, conn: Connection, halves: Sequence[DealtHalf], known: Mapping[bytes, CredentialRow]
 ) -> Stored:
-    """Store the rows of a ceremony. known: what is here of it already, by id.
+    """Store the halves of a ceremony. known: what is here of it already, by id.
 
     Raises ProvisioningRefused, after which the transaction must not be committed.
     """
     new, same, rebound, revoked, displaced = [], [], [], [], []
-    for row in rows:
+    for half in halves:
+        row = half.row
         existing = known.get(row.id)
         if existing is None:
             if _make_way(ctx, conn, row):
@@ -76,7 +89,7 @@ def store_halves(
             same.append(row.id)
             revoked.append(row.id)
             continue
-        _require_same_half(ctx, existing, row)
+        _require_same_half(ctx, conn, existing, half)
         if existing.enrolment_id == row.enrolment_id:
             same.append(row.id)
         else:
@@ -130,6 +143,7 @@ def _require_enrolment(conn: Connection, row: CredentialRow) -> None:
             f"key {base64url.encode(row.id)} was dealt to enrolment {row.enrolment_id.hex()}, which is"
             f" {'revoked' if enrolment.status == 'revoked' else 'not finished'}; nothing was stored",
         )
+    assert row.sealed_share is not None
 
 
 def _require_same_terms(existing: CredentialRow, row: CredentialRow) -> None:
@@ -141,17 +155,17 @@ def _require_same_terms(existing: CredentialRow, row: CredentialRow) -> None:
         )
 
 
-def _require_same_half(ctx: ServiceContext, existing: CredentialRow, row: CredentialRow) -> None:
+def _require_same_half(ctx: ServiceContext, conn: Connection, existing: CredentialRow, half: DealtHalf) -> None:
     """A rewrap seals the half that was dealt; another half is another key in all but name.
 
     An active key's share was refreshed, so there is nothing left to compare it with.
     """
     if existing.status == "active":
         return
-    ours, dealt = open_key_share(ctx.sealer, existing), open_key_share(ctx.sealer, row)
-    if not hmac.compare_digest(ours.to_bytes(), dealt.to_bytes()):
+    ours = open_key_share(ctx.keyring.key_of(conn, existing.enrolment_id), existing)
+    if not hmac.compare_digest(ours.to_bytes(), half.share.to_bytes()):
         raise ProvisioningRefused(
-            "changed_key", f"the half of key {base64url.encode(row.id)} is not the one that was imported before"
+            "changed_key", f"the half of key {base64url.encode(existing.id)} is not the one that was imported before"
         )
 
 

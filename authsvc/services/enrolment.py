@@ -13,6 +13,7 @@ from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 from ..codes import code_hash
 from ..errors import Refused
 from ..store.codes import take_code
+from ..store.data_keys import delete_data_key
 from ..store.enrolments import (
     EnrolmentRow,
     delete_unfinished_enrolments,
@@ -46,10 +47,17 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
         raise Refused("profile_changed")
     code = try_code(ctx, request, message.code, "enrol")
     now = ctx.clock()
+    with ctx.store.read() as conn:
+        kek_id = ctx.keyring.current(conn)
     enrolment_id, base_ot_id = ctx.rng.bytes(ID_BYTES), ctx.rng.bytes(ID_BYTES)
     state = receiver_round_1(ctx.rng, BaseOtContext(enrolment_id, base_ot_id))
+    new = ctx.keyring.new_key(ctx.rng, enrolment_id, kek_id)
     with ctx.store.write() as conn:
-        delete_unfinished_enrolments(conn, code.hash, now - ctx.policy.limits.enrolment_code_lifetime_s)
+        for unfinished in delete_unfinished_enrolments(
+            conn, code.hash, now - ctx.policy.limits.enrolment_code_lifetime_s
+        ):
+            delete_data_key(conn, unfinished)
+        ctx.keyring.insert(conn, new)
         insert_enrolment(
             conn,
             EnrolmentRow(
@@ -64,7 +72,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
                 epoch=0,
                 base_ot_id=None,
                 sealed_base_ot=None,
-                sealed_pending_base_ot=seal_receiver_state(ctx.sealer, enrolment_id, base_ot_id, state),
+                sealed_pending_base_ot=seal_receiver_state(new.key, base_ot_id, state),
                 pending_base_ot_id=base_ot_id,
                 sealed_template=None,
                 last_index=0,
@@ -100,7 +108,8 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         raise DecodeError("enrolment_finish.codes", f"must have {profile.template_bytes} bytes for this profile")
     if len(message.masks_share) != profile.mask_bytes:
         raise DecodeError("enrolment_finish.masks", f"must have {profile.mask_bytes} bytes for this profile")
-    state = open_receiver_state(ctx.sealer, enrolment)
+    key = ctx.data_key(enrolment.id)
+    state = open_receiver_state(key, enrolment)
     keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
     template = TemplateShare(message.codes_share, message.masks_share)
     now = ctx.clock()
@@ -119,10 +128,10 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             enrolment.id,
             status="active",
             base_ot_id=message.base_ot_id,
-            sealed_base_ot=seal_base_keys(ctx.sealer, enrolment.id, message.base_ot_id, keys),
+            sealed_base_ot=seal_base_keys(key, message.base_ot_id, keys),
             sealed_pending_base_ot=None,
             pending_base_ot_id=None,
-            sealed_template=seal_template(ctx.sealer, enrolment.id, 0, template),
+            sealed_template=seal_template(key, 0, template),
             updated_at=now,
         )
         detail = {"code_id": current.code_hash.hex()}

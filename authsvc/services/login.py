@@ -30,6 +30,7 @@ from mpc.threshold_rsa.encodings import Algorithm
 from ..errors import Refused
 from ..observation import login_came_to, step_ended
 from ..policy import Policy
+from ..sealing import DataKey
 from ..store.credentials import CredentialRow, load_credential, set_sign_count
 from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
@@ -56,6 +57,8 @@ class Snapshot:
 
     enrolment: EnrolmentRow
     credential: CredentialRow
+    key: DataKey = field(repr=False)
+    """The enrolment's. Never replaced as long as the enrolment exists, so it needs no check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
 def _outcome(ctx: ServiceContext, request: SignedRequest) -> Outcome:
     with ctx.store.look() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
+        # With a confirmation carried along a write transaction comes first, which should not wait for a key service.
+        ctx.keyring.prefetch(conn, enrolment.id)
     message = _parsed(ctx.policy, enrolment, request.body)
     if message.statement.confirmation is None:
         # Whoever has to wait anyway need not queue for it. A confirmation may end the waiting, so it comes first.
@@ -177,7 +182,7 @@ def commit_verdict(
         if statement.epoch < enrolment.epoch:  # L4
             return caught("clone_suspected")
         if computed is None or not _same_basis(snapshot, enrolment, credential):
-            return Outcome(recompute=Snapshot(enrolment, credential))
+            return Outcome(recompute=Snapshot(enrolment, credential, snapshot.key))
         if isinstance(computed, OtProofFailed):
             raise AssertionError("a failed proof on the current base OT was handled above")
         if isinstance(computed, ShareTagFailed):  # L6
@@ -193,7 +198,7 @@ def commit_verdict(
             "pending",
             token_hash=computed.token_hash,
             sealed_rho=seal_refresh(
-                ctx.sealer, enrolment.id, statement.ot_index, enrolment.epoch, computed.session_id, computed.rho
+                snapshot.key, statement.ot_index, enrolment.epoch, computed.session_id, computed.rho
             ),
         )
         set_sign_count(conn, credential.id, sign_count_of(statement.authenticator_data))
@@ -216,7 +221,7 @@ def _advisory_snapshot(ctx: ServiceContext, conn: Connection, enrolment: Enrolme
         raise Refused("credential_not_usable")
     profile = _check_admissible(ctx, conn, enrolment, credential, message.statement)
     message.check_fits(profile, Algorithm(credential.algorithm))
-    return Snapshot(enrolment, credential)
+    return Snapshot(enrolment, credential, ctx.keyring.key_of(conn, enrolment.id))
 
 
 def _check_admissible(
@@ -272,9 +277,9 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             server_id=ctx.policy.server_id,
             profile=profile,
             algorithm=Algorithm(credential.algorithm),
-            base_keys=open_base_keys(ctx.sealer, enrolment),
-            template=open_template(ctx.sealer, enrolment, profile),
-            key_share=open_key_share(ctx.sealer, credential),
+            base_keys=open_base_keys(snapshot.key, enrolment),
+            template=open_template(snapshot.key, enrolment, profile),
+            key_share=open_key_share(snapshot.key, credential),
         )
         step_ended("open")
         verdict = decide(ctx.rng, state, message, body, step_ended)

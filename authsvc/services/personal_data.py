@@ -15,6 +15,7 @@ from mpc.primitives import base64url
 from ..errors import Refused
 from ..store.codes import CodeRow, codes_of, delete_codes_of
 from ..store.credentials import CredentialRow, forget_credentials_of, list_credentials
+from ..store.data_keys import delete_data_key
 from ..store.enrolments import EnrolmentRow, delete_enrolment, empty_enrolment
 from ..store.event_search import EventFilter, search_events
 from ..store.events import EventRow, append_event
@@ -67,6 +68,9 @@ def erase_user(ctx: ServiceContext, enrolment_id: bytes, *, confirmation: str, b
             empty_enrolment(conn, enrolment_id)
         else:
             delete_enrolment(conn, enrolment_id)
+        # With it, what backups hold of the shares can be opened by nobody, once its key-encryption key is replaced.
+        delete_data_key(conn, enrolment_id)
+    ctx.keyring.forget(enrolment_id)
 
 
 def _enrolment(row: EnrolmentRow) -> dict[str, Any]:

@@ -51,8 +51,9 @@ def pair(ctx: ServiceContext, request: SignedRequest) -> bytes:
         require_same_enrolment(enrolment, message.enrolment_id)
         _require_active(enrolment)
         checked = _usable(ctx, conn, enrolment, message.key_id, _PAIRABLE)
+        key = ctx.keyring.key_of(conn, enrolment.id)
     spend(ctx, PAIRING_PROOFS, enrolment.id)
-    share = open_key_share(ctx.sealer, checked)
+    share = open_key_share(key, checked)
     statement = PairingStatement(
         ctx.policy.server_id, enrolment.id, checked.rp_id, checked.not_after, checked.ceremony_id or b""
     )

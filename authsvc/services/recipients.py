@@ -17,6 +17,7 @@ from mpc.provisioning.signed_document import normal_fingerprint
 from mpc.threshold_rsa.share_package import Role
 
 from ..errors import Refused
+from ..store.data_keys import delete_data_key
 from ..store.event_names import EventName
 from ..store.events import append_event
 from ..store.recipients import RecipientRow, insert_recipient, list_recipients, load_recipient, retire_recipient
@@ -57,8 +58,12 @@ def create(ctx: ServiceContext, *, suite: HpkeSuite, name: str | None = None) ->
         )
     except ValueError:
         raise Refused("malformed", field="suite") from None
-    sealed = seal_recipient_key(ctx.sealer, recipient.id, key)
+    with ctx.store.read() as conn:
+        kek_id = ctx.keyring.current(conn)
+    new = ctx.keyring.new_key(ctx.rng, recipient.id, kek_id)
+    sealed = seal_recipient_key(new.key, key)
     with ctx.store.write() as conn:
+        ctx.keyring.insert(conn, new)
         insert_recipient(conn, RecipientRow(recipient.id, suite.value, name, recipient.document, sealed, now))
         _tell(ctx, conn, "recipient_created", recipient)
     return OwnRecipient(recipient, None)
@@ -87,6 +92,8 @@ def retire(ctx: ServiceContext, fingerprint: str) -> None:
         row = _by_fingerprint(conn, fingerprint)
         if row.retired_at is None:
             retire_recipient(conn, row.id, ctx.clock())
+            delete_data_key(conn, row.id)
+            ctx.keyring.forget(row.id)
             _tell(ctx, conn, "recipient_retired", _own(row).recipient)
 
 
@@ -96,7 +103,7 @@ def export_key(ctx: ServiceContext, fingerprint: str, passphrase: str) -> bytes:
     ProvisioningRefused: "unknown_recipient", "retired_recipient", "weak_passphrase".
     """
     with ctx.store.read() as conn:
-        own = opening_key(ctx, _by_fingerprint(conn, fingerprint))
+        own = opening_key(ctx, conn, _by_fingerprint(conn, fingerprint))
     # Deriving from the passphrase takes half a second, during which no login should wait for the writer's lock.
     try:
         protected = own.protect(ctx.rng, passphrase)
@@ -109,12 +116,12 @@ def export_key(ctx: ServiceContext, fingerprint: str, passphrase: str) -> bytes:
     return protected
 
 
-def opening_key(ctx: ServiceContext, row: RecipientRow) -> RecipientKey:
+def opening_key(ctx: ServiceContext, conn: Connection, row: RecipientRow) -> RecipientKey:
     """What opens the halves sealed to it. ProvisioningRefused("retired_recipient")."""
     recipient = _own(row).recipient
     if row.retired_at is not None:
         raise _retired(recipient)
-    return RecipientKey(recipient, open_recipient_key(ctx.sealer, row))
+    return RecipientKey(recipient, open_recipient_key(ctx.keyring.key_of(conn, row.id), row))
 
 
 def opening_key_for(ctx: ServiceContext, conn: Connection, recipient: Recipient) -> RecipientKey:
@@ -125,7 +132,7 @@ def opening_key_for(ctx: ServiceContext, conn: Connection, recipient: Recipient)
     row = load_recipient(conn, recipient.id)
     if row is None:
         raise _unknown(recipient.fingerprint)
-    return opening_key(ctx, row)
+    return opening_key(ctx, conn, row)
 
 
 def _by_fingerprint(conn: Connection, text: str) -> RecipientRow:

@@ -42,6 +42,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if enrolment.status != "recovering":
             raise Refused("not_active")
     try_code(ctx, request, message.code, "recover", enrolment_id=enrolment.id)
+    key = ctx.data_key(enrolment.id)
     if message.confirmation is not None:
         apply_confirmation(ctx, enrolment.id, message.confirmation, status="recovering")
 
@@ -55,7 +56,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
             conn,
             enrolment.id,
             next_signing_key=message.signing_key,
-            sealed_pending_base_ot=seal_receiver_state(ctx.sealer, enrolment.id, base_ot_id, state),
+            sealed_pending_base_ot=seal_receiver_state(key, base_ot_id, state),
             pending_base_ot_id=base_ot_id,
             updated_at=ctx.clock(),
         )
@@ -76,7 +77,8 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         with ctx.store.read() as conn:
             return _accepted(conn, enrolment)
     _require_begun(enrolment, message)
-    state = open_receiver_state(ctx.sealer, enrolment)
+    key = ctx.data_key(enrolment.id)
+    state = open_receiver_state(key, enrolment)
     keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
     now = ctx.clock()
     hashed = code_hash(message.code)
@@ -101,7 +103,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             signing_key=current.next_signing_key,
             next_signing_key=None,
             base_ot_id=message.base_ot_id,
-            sealed_base_ot=seal_base_keys(ctx.sealer, enrolment.id, message.base_ot_id, keys),
+            sealed_base_ot=seal_base_keys(key, message.base_ot_id, keys),
             sealed_pending_base_ot=None,
             pending_base_ot_id=None,
             consecutive_failures=0,

@@ -25,12 +25,14 @@ from mpc.threshold_rsa.encodings import Algorithm
 from mpc.threshold_rsa.share_package import Role, SharePackage, SharePackageError, open_share
 
 from ..errors import Refused
+from ..sealing import DataKey
 from ..store.ceremonies import CeremonyRow, load_ceremony, store_ceremony
 from ..store.credentials import CredentialRow, list_provisioned
+from ..store.enrolments import load_enrolment
 from ..store.events import EventDetail, append_event
 from .ceremony_revisions import require_next
 from .context import COMMAND_LINE, ServiceContext
-from .dealt_keys import Stored, store_halves
+from .dealt_keys import DealtHalf, Stored, store_halves
 from .provisioning_refusals import ProvisioningRefused
 from .recipients import opening_key_for
 from .secrets_at_rest import seal_key_share
@@ -70,7 +72,7 @@ def import_shares(
     ceremony = check_ceremony(read, roles={Role.SERVER}, listing=listing, progress=progress)
     _check_trusted(ctx, ceremony.signed, expected_ceremony_key)
     _check_policy(ctx, ceremony)
-    rows = _opened(ctx, read, ceremony)
+    halves = _opened(ctx, read, ceremony)
     manifest = ceremony.manifest
     servers = [ceremony.recipients[each] for each in sorted({dealt.server for dealt in manifest.keys})]
     found = CeremonyRow(
@@ -88,12 +90,12 @@ def import_shares(
                 before,
                 found,
                 previous=manifest.previous,
-                same_keys=set(known) == {row.id for row in rows},
+                same_keys=set(known) == {half.row.id for half in halves},
                 signer_was_named=expected_ceremony_key is not None,
             )
         for recipient in servers:
             opening_key_for(ctx, conn, recipient)  # retired meanwhile?
-        keys = store_halves(ctx, conn, rows, known)
+        keys = store_halves(ctx, conn, halves, known)
         if before is None or before.revision < found.revision:
             store_ceremony(conn, found)
         counts = {"new": len(keys.new), "known": len(keys.known), "rebound": len(keys.rebound)}
@@ -169,34 +171,43 @@ def _check_policy(ctx: ServiceContext, ceremony: Ceremony) -> None:
         raise ProvisioningRefused("expired", "the keys of this ceremony have expired; deal new ones")
 
 
-def _opened(ctx: ServiceContext, read: ReadFile, ceremony: Ceremony) -> list[CredentialRow]:
-    """The row of each key with its half sealed for the enrolment it was dealt to."""
+def _opened(ctx: ServiceContext, read: ReadFile, ceremony: Ceremony) -> list[DealtHalf]:
+    """Each key's half, and its row with the half sealed for the enrolment it was dealt to."""
     manifest, now = ceremony.manifest, ctx.clock()
     with ctx.store.read() as conn:
         servers = {dealt.server for dealt in manifest.keys}
         keys = {each: opening_key_for(ctx, conn, ceremony.recipients[each]) for each in servers}
-    rows = []
+    halves = []
     for dealt in manifest.keys:
         package = _package(read, ceremony, dealt, keys[dealt.server])
         enrolment_id = ceremony.recipient_of(dealt, Role.DEVICE).enrolment_id
         assert enrolment_id is not None
-        rows.append(
-            CredentialRow(
-                id=dealt.key.key_id,
-                enrolment_id=enrolment_id,
-                rp_id=manifest.rp_id,
-                algorithm=int(Algorithm.RS256),
-                modulus=dealt.key.modulus_bytes,
-                exponent=dealt.key.exponent,
-                sealed_share=seal_key_share(ctx.sealer, enrolment_id, dealt.key.key_id, package.share),
-                status="provisioned",
-                sign_count=0,
-                created_at=now,
-                ceremony_id=manifest.ceremony_id,
-                not_after=manifest.not_after,
-            )
+        key = _key_of_device(ctx, enrolment_id)
+        row = CredentialRow(
+            id=dealt.key.key_id,
+            enrolment_id=enrolment_id,
+            rp_id=manifest.rp_id,
+            algorithm=int(Algorithm.RS256),
+            modulus=dealt.key.modulus_bytes,
+            exponent=dealt.key.exponent,
+            sealed_share=None if key is None else seal_key_share(key, dealt.key.key_id, package.share),
+            status="provisioned",
+            sign_count=0,
+            created_at=now,
+            ceremony_id=manifest.ceremony_id,
+            not_after=manifest.not_after,
         )
-    return rows
+        halves.append(DealtHalf(row, package.share))
+    return halves
+
+
+def _key_of_device(ctx: ServiceContext, enrolment_id: bytes) -> DataKey | None:
+    """The data key of an enrolment, or None: whether that stops the import depends on what is here of the key."""
+    with ctx.store.read() as conn:
+        enrolment = load_enrolment(conn, enrolment_id)
+        if enrolment is None or enrolment.status == "revoked":
+            return None
+        return ctx.keyring.key_of(conn, enrolment_id)
 
 
 def _package(read: ReadFile, ceremony: Ceremony, dealt: DealtKey, own: RecipientKey) -> SharePackage:

@@ -86,6 +86,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
         require_same_enrolment(enrolment, message.enrolment_id)
         _require_in_service(ctx, enrolment)
     tried = try_code(ctx, request, message.code, "rotate", "rotate_unmatched", enrolment_id=enrolment.id)
+    key = ctx.data_key(enrolment.id)
     base_ot_id = ctx.rng.bytes(ID_BYTES)
     state = receiver_round_1(ctx.rng, BaseOtContext(enrolment.id, base_ot_id))
     with ctx.store.write_enrolment() as conn:
@@ -98,7 +99,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
             update_enrolment(
                 conn,
                 enrolment.id,
-                sealed_pending_base_ot=seal_receiver_state(ctx.sealer, enrolment.id, base_ot_id, state),
+                sealed_pending_base_ot=seal_receiver_state(key, base_ot_id, state),
                 pending_base_ot_id=base_ot_id,
                 updated_at=ctx.clock(),
             )
@@ -123,7 +124,8 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         raise DecodeError("rotation_finish.codes", f"must have {profile.template_bytes} bytes for this profile")
     if len(message.masks_share) != profile.mask_bytes:
         raise DecodeError("rotation_finish.masks", f"must have {profile.mask_bytes} bytes for this profile")
-    state = open_receiver_state(ctx.sealer, enrolment)
+    key = ctx.data_key(enrolment.id)
+    state = open_receiver_state(key, enrolment)
     keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
     template = TemplateShare(message.codes_share, message.masks_share)
     now, epoch = ctx.clock(), message.epoch + 1
@@ -145,11 +147,11 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             current.id,
             epoch=epoch,
             base_ot_id=message.base_ot_id,
-            sealed_base_ot=seal_base_keys(ctx.sealer, current.id, message.base_ot_id, keys),
+            sealed_base_ot=seal_base_keys(key, message.base_ot_id, keys),
             sealed_pending_base_ot=None,
             pending_base_ot_id=None,
             rotated_base_ot_id=message.base_ot_id,
-            sealed_template=seal_template(ctx.sealer, current.id, epoch, template),
+            sealed_template=seal_template(key, epoch, template),
             template_attempts=0,
             updated_at=now,
         )

@@ -28,6 +28,11 @@ def load_ceremony(conn: Connection, ceremony_id: bytes) -> CeremonyRow | None:
     return None if row is None else CeremonyRow(*row)
 
 
+def list_ceremonies(conn: Connection) -> list[CeremonyRow]:
+    """All ceremonies, oldest first."""
+    return [CeremonyRow(*row) for row in conn.execute(_LIST)]
+
+
 def store_ceremony(conn: Connection, row: CeremonyRow) -> None:
     """Set the row of a ceremony, whether there was one or not."""
     conn.execute(_DELETE, {"id": row.ceremony_id})
@@ -40,7 +45,9 @@ def mark_ceremony_revoked(conn: Connection, ceremony_id: bytes, now: float) -> b
 
 
 _COLUMNS = tuple(item.name for item in fields(CeremonyRow))
-_LOAD = select(*(ceremonies.c[name] for name in _COLUMNS)).where(ceremonies.c.ceremony_id == bindparam("id"))
+_ALL = select(*(ceremonies.c[name] for name in _COLUMNS))
+_LOAD = _ALL.where(ceremonies.c.ceremony_id == bindparam("id"))
+_LIST = _ALL.order_by(ceremonies.c.imported_at, ceremonies.c.ceremony_id)
 _DELETE = delete(ceremonies).where(ceremonies.c.ceremony_id == bindparam("id"))
 _INSERT = insert(ceremonies)
 _REVOKE = (

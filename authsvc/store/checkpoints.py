@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, type_coerce
 from sqlalchemy.types import NullType
@@ -58,7 +59,9 @@ def event_hashes(conn: Connection, first_id: int, last_id: int, *, limit: int) -
 
 
 _COLUMNS = tuple(item.name for item in fields(CheckpointRow))
-_ALL = select(*(audit_checkpoints.c[name] for name in _COLUMNS))
+# As the database holds them: what somebody put there may be of any type.
+_RAW: list[Any] = [type_coerce(audit_checkpoints.c[name], NullType()).label(name) for name in _COLUMNS]
+_ALL = select(*_RAW)
 _INSERT = insert(audit_checkpoints)
 _LATEST = _ALL.order_by(audit_checkpoints.c.number.desc()).limit(1)
 _AFTER = (
@@ -67,7 +70,6 @@ _AFTER = (
     .limit(bindparam("limit"))
 )
 _NEWEST = select(func.coalesce(func.max(events.c.id), 0))
-# As the database holds it: what somebody put there may be no bytes.
 _HASHES = (
     select(events.c.id, type_coerce(events.c.hash, NullType()).label("hash"))
     .where(events.c.id.between(bindparam("first_id"), bindparam("last_id")))

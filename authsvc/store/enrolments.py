@@ -105,9 +105,9 @@ def empty_enrolment(conn: Connection, enrolment_id: bytes) -> None:
     conn.execute(_EMPTY, {"row_id": enrolment_id})
 
 
-def delete_unfinished_enrolments(conn: Connection, code_hash: bytes, before: float) -> None:
-    """Remove unfinished enrolments: those begun with this code, and all begun before that time."""
-    conn.execute(_DELETE_UNFINISHED, {"row_code_hash": code_hash, "before": before})
+def delete_unfinished_enrolments(conn: Connection, code_hash: bytes, before: float) -> list[bytes]:
+    """Remove unfinished enrolments: those begun with this code, and all begun before that time. Their ids."""
+    return [bytes(row[0]) for row in conn.execute(_DELETE_UNFINISHED, {"row_code_hash": code_hash, "before": before})]
 
 
 def update_enrolment(conn: Connection, enrolment_id: bytes, **changes: Unpack[EnrolmentChanges]) -> None:
@@ -140,9 +140,13 @@ _EMPTY = (
         }
     )
 )
-_DELETE_UNFINISHED = delete(enrolments).where(
-    enrolments.c.status == "enrolling",
-    or_(enrolments.c.created_at < bindparam("before"), enrolments.c.code_hash == bindparam("row_code_hash")),
+_DELETE_UNFINISHED = (
+    delete(enrolments)
+    .where(
+        enrolments.c.status == "enrolling",
+        or_(enrolments.c.created_at < bindparam("before"), enrolments.c.code_hash == bindparam("row_code_hash")),
+    )
+    .returning(enrolments.c.id)
 )
 _SETTABLE = frozenset(EnrolmentChanges.__annotations__)
 

@@ -209,3 +209,19 @@ rate_limits = Table(
     Column("full_at", Double, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("owner_id", LargeBinary(32), primary_key=True),
+    Column("kek_id", LargeBinary(16), nullable=False, index=True),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+
+keks = Table(
+    "keks",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("since", Double, nullable=False),
+)

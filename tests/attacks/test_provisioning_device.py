@@ -173,7 +173,7 @@ def test_a_server_that_exchanges_its_half_after_pairing_gets_no_signature_out(
     (row,) = server.credentials(phone.id)
     assert row.sealed_share is not None
     other = split(SystemRng(), *dealt_key(0))[1]
-    wrong = seal_key_share(server.ctx.sealer, phone.id, row.id, other)
+    wrong = seal_key_share(server.ctx.data_key(phone.id), row.id, other)
 
     with server.store.write() as conn:
         set_credential_share(conn, row.id, wrong, "paired")

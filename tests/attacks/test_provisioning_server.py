@@ -337,7 +337,7 @@ class TestTakenIds:
             assert (answer.status_code, answer.json()["code"]) == (409, "unknown_login")
         row = stored(server.context, key.key_id)
         assert row is not None and (row.status, row.enrolment_id) == ("provisioned", victim.id)
-        assert open_key_share(server.context.sealer, row) == key.server
+        assert open_key_share(server.context.data_key(row.enrolment_id), row) == key.server
         displaced = [event for event in events(server.context) if event[0] == "credential_displaced"][-1]
         assert displaced[1] == thief.id.hex() and displaced[2]["key_id"] == key.key_id.hex()
         assert thief.try_login(thief.prepare(taken).message_1).told == (403, "credential_not_usable")

@@ -20,7 +20,7 @@ from real_server import ProcessServer, ThreadServer, process_server, thread_serv
 from typer.testing import CliRunner
 
 from authsvc.cli import app as command_line
-from authsvc.sealing import Sealer, SealingError
+from authsvc.sealing import DataKey, SealingError
 from authsvc.services import secrets_at_rest
 from authsvc.services.administration import revoke_enrolment
 from authsvc.services.secrets_at_rest import open_base_keys, open_key_share, open_template
@@ -194,27 +194,27 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ThreadServer
 
 
 class TestRowsWithoutTheirKey:
-    def test_another_kek_opens_no_column(self, two: tuple[ThreadServer, Attacker, Attacker]) -> None:
+    def test_another_data_key_opens_no_column(self, two: tuple[ThreadServer, Attacker, Attacker]) -> None:
         server, one, _ = two
-        stranger = Sealer(secrets.token_bytes(32))
+        key, stranger = server.context.data_key(one.id), DataKey(one.id, secrets.token_bytes(32))
         profile = server.context.policy.profiles["sim-512"]
         with server.context.store.read() as conn:
             row, credential = load_enrolment(conn, one.id), load_credential(conn, one.credentials[0].credential_id)
             pending = pending_logins(conn, one.id)
         assert row is not None and credential is not None and len(pending) == 1
         for opens in (
-            lambda sealer: open_base_keys(sealer, row),
-            lambda sealer: open_template(sealer, row, profile),
-            lambda sealer: open_key_share(sealer, credential),
-            lambda sealer: secrets_at_rest.open_refresh(sealer, pending[0], row.epoch),
+            lambda used: open_base_keys(used, row),
+            lambda used: open_template(used, row, profile),
+            lambda used: open_key_share(used, credential),
+            lambda used: secrets_at_rest.open_refresh(used, pending[0], row.epoch),
         ):
-            opens(server.context.sealer)
+            opens(key)
             with pytest.raises(SealingError):
                 opens(stranger)
 
     def test_a_column_moved_to_another_row_or_place(self, two: tuple[ThreadServer, Attacker, Attacker]) -> None:
         server, one, other = two
-        sealer, profile = server.context.sealer, server.context.policy.profiles["sim-512"]
+        key, profile = server.context.data_key(one.id), server.context.policy.profiles["sim-512"]
         with server.context.store.read() as conn:
             mine, theirs = load_enrolment(conn, one.id), load_enrolment(conn, other.id)
             my_key = load_credential(conn, one.credentials[0].credential_id)
@@ -222,17 +222,17 @@ class TestRowsWithoutTheirKey:
             pending = pending_logins(conn, one.id)[0]
         assert mine and theirs and my_key and their_key
         moved = (
-            lambda: open_template(sealer, replace(mine, sealed_template=theirs.sealed_template), profile),
-            lambda: open_template(sealer, replace(mine, sealed_template=mine.sealed_base_ot), profile),
-            lambda: open_template(sealer, replace(mine, epoch=mine.epoch + 1), profile),
-            lambda: open_template(sealer, replace(mine, epoch=mine.epoch - 1), profile),
-            lambda: open_base_keys(sealer, replace(mine, sealed_base_ot=theirs.sealed_base_ot)),
-            lambda: open_base_keys(sealer, replace(mine, base_ot_id=theirs.base_ot_id)),
-            lambda: open_base_keys(sealer, replace(mine, sealed_base_ot=mine.sealed_template)),
-            lambda: open_key_share(sealer, replace(my_key, sealed_share=their_key.sealed_share)),
-            lambda: open_key_share(sealer, replace(my_key, enrolment_id=other.id)),
-            lambda: secrets_at_rest.open_refresh(sealer, pending, mine.epoch + 1),
-            lambda: secrets_at_rest.open_refresh(sealer, replace(pending, ot_index=1), mine.epoch),
+            lambda: open_template(key, replace(mine, sealed_template=theirs.sealed_template), profile),
+            lambda: open_template(key, replace(mine, sealed_template=mine.sealed_base_ot), profile),
+            lambda: open_template(key, replace(mine, epoch=mine.epoch + 1), profile),
+            lambda: open_template(key, replace(mine, epoch=mine.epoch - 1), profile),
+            lambda: open_base_keys(key, replace(mine, sealed_base_ot=theirs.sealed_base_ot)),
+            lambda: open_base_keys(key, replace(mine, base_ot_id=theirs.base_ot_id)),
+            lambda: open_base_keys(key, replace(mine, sealed_base_ot=mine.sealed_template)),
+            lambda: open_key_share(key, replace(my_key, sealed_share=their_key.sealed_share)),
+            lambda: open_key_share(key, replace(my_key, enrolment_id=other.id)),
+            lambda: secrets_at_rest.open_refresh(key, pending, mine.epoch + 1),
+            lambda: secrets_at_rest.open_refresh(key, replace(pending, ot_index=1), mine.epoch),
         )
         for attempt in moved:
             with pytest.raises(SealingError):
@@ -307,13 +307,13 @@ def test_the_servers_halves_are_noise(server: ThreadServer) -> None:
                 row, stored = load_enrolment(conn, attacker.id), load_credential(conn, credential.credential_id)
             assert row is not None and stored is not None
             profile = server.context.policy.profiles[row.profile_name]
-            t2 = int.from_bytes(open_template(server.context.sealer, row, profile).codes, "little")
+            t2 = int.from_bytes(open_template(server.context.data_key(row.id), row, profile).codes, "little")
             template = int.from_bytes(attacker.template.packed(), "little")
             t1 = int.from_bytes(attacker.state.template.codes, "little")
             assert t1 ^ t2 == template
             ones += t2.bit_count()
             agreements += bits - (t2 ^ template).bit_count()
-            d2: KeyShare = open_key_share(server.context.sealer, stored)
+            d2: KeyShare = open_key_share(server.context.data_key(row.id), stored)
             assert d2.value + attacker.shares[credential.credential_id].value == private
             tops.append(d2.value >> (2048 + 128 - 8))
     total = rounds * bits

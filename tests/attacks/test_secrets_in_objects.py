@@ -18,7 +18,9 @@ from parties import PLAIN, enrol, private_exponent, private_key, probe_at, publi
 import authsvc
 import device_sdk
 import mpc
-from authsvc.sealing import Sealer
+from authsvc.key_port.raw_key import RawKeyWrapper
+from authsvc.sealing import DataKey
+from authsvc.services.keyring import Keyring
 from device_sdk import BinaryCode, Passphrase
 from device_sdk.transport import RequestKey
 from mpc.errors import ProtocolAbort
@@ -94,7 +96,8 @@ def long_lived_secrets() -> list[object]:
     return [
         device, device.key_share, device.template, device.base_keys,
         server, server.key_share, server.template, server.base_keys,
-        receiver, match, Sealer(bytes(32)), RequestKey.generate(), pair.device.start(probe_at(pair.enrolled, 3)),
+        receiver, match, DataKey(bytes(16), bytes(32)), RequestKey.generate(),
+        pair.device.start(probe_at(pair.enrolled, 3)),
     ]  # fmt: skip
 
 
@@ -108,7 +111,13 @@ def test_secrets_are_not_pickled(number: int) -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    [Sealer(b"K" * 32), Passphrase("correct horse battery"), RequestKey.generate()],
+    [
+        DataKey(bytes(16), b"K" * 32),
+        RawKeyWrapper(b"K" * 32),
+        Keyring([RawKeyWrapper(b"K" * 32)]),
+        Passphrase("correct horse battery"),
+        RequestKey.generate(),
+    ],
     ids=lambda secret: type(secret).__name__,
 )
 def test_objects_that_are_no_dataclasses(secret: object) -> None:

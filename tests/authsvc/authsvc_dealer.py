@@ -224,6 +224,7 @@ def enrol(ctx: ServiceContext, enrolment_id: bytes, status: EnrolmentStatus = "a
         updated_at=1.0,
     )
     with ctx.store.write() as conn:
+        ctx.keyring.insert(conn, ctx.keyring.new_key(RNG, enrolment_id, ctx.keyring.current(conn)))
         insert_enrolment(conn, row)
 
 

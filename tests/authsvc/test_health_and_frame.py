@@ -15,7 +15,7 @@ from authsvc.api import protocol
 from authsvc.app import create_app
 from authsvc.logs import keep_allowed_fields, where
 from authsvc.services.context import ServiceContext, SignedRequest
-from authsvc.services.readiness import WrongKek
+from authsvc.services.kek_adoption import WrongKek
 from authsvc.settings import Settings
 from mpc.errors import Blame, DecodeError, ProtocolAbort
 from mpc.login.messages import message_1_max_bytes
@@ -54,7 +54,7 @@ class TestHealth:
     def test_a_fresh_server_is_alive_and_ready(self, client: TestClient) -> None:
         assert client.get("/healthz").json() == {"status": "alive"}
         assert client.get("/readyz").status_code == 200
-        assert client.get("/readyz").json()["checks"] == {"database": True, "schema": True, "key": True}
+        assert client.get("/readyz").json()["checks"] == {"database": True, "migrations": True, "key_port": True}
 
     def test_a_database_at_another_revision_is_not_ready(self, client: TestClient, settings: Settings) -> None:
         with sqlite3.connect(settings.data_dir / "authsvc.db") as raw:
@@ -64,7 +64,7 @@ class TestHealth:
         answer = client.get("/readyz")
 
         assert answer.status_code == 503
-        assert answer.json()["checks"] == {"database": True, "schema": False, "key": False}
+        assert answer.json()["checks"] == {"database": True, "migrations": False, "key_port": False}
         assert client.get("/healthz").status_code == 200
 
     def test_a_server_started_with_another_key_refuses_to_run(self, settings: Settings) -> None:

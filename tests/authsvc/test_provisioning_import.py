@@ -82,7 +82,7 @@ class TestWhatIsStored:
             assert row is not None
             assert (row.status, row.enrolment_id, row.rp_id) == ("provisioned", (ALICE, BOB)[place % 2], "shop.example")
             assert (row.ceremony_id, row.not_after, row.sign_count) == (dealt.manifest.ceremony_id, None, 0)
-            assert open_key_share(provisioning.sealer, row) == key.server
+            assert open_key_share(provisioning.data_key(row.enrolment_id), row) == key.server
         by = {"by": "command line"}
         assert events(provisioning)[-1] == (
             "shares_imported",
@@ -159,7 +159,7 @@ class TestWhatIsStored:
 
         row = stored(provisioning, other.key_id)
         assert row is not None and (row.exponent, row.not_after) == (2**31 - 1, int(clock.now) + 60)
-        assert open_key_share(provisioning.sealer, row) == other.server
+        assert open_key_share(provisioning.data_key(row.enrolment_id), row) == other.server
 
 
 class TestTrust:
@@ -426,7 +426,7 @@ class TestRevisions:
         for place in (1, 3):
             row = stored(provisioning, imported.key_ids[place])
             assert row is not None and (row.enrolment_id, row.status) == (CAROL, "provisioned")
-            assert open_key_share(provisioning.sealer, row) == imported.keys[place].server
+            assert open_key_share(provisioning.data_key(row.enrolment_id), row) == imported.keys[place].server
         moves = [event for event in events(provisioning) if event[0] == "provisioned_key_rebound"]
         detail = {"key_id": imported.key_ids[1].hex()}
         assert moves[:2] == [
@@ -585,7 +585,7 @@ class TestRevisions:
         """Its share is refreshed with each login, so a rewrap of the others must not stumble over it."""
         share = replace(imported.keys[1].server, value=imported.keys[1].server.value + 2)
         with provisioning.store.write() as conn:
-            sealed = seal_key_share(provisioning.sealer, BOB, imported.key_ids[1], share)
+            sealed = seal_key_share(provisioning.data_key(BOB), imported.key_ids[1], share)
             set_credential_share(conn, imported.key_ids[1], sealed, "active")
         assert self.rewrapped(provisioning, imported, phones).import_into(provisioning).known == imported.key_ids
         row = stored(provisioning, imported.key_ids[1])

@@ -73,12 +73,12 @@ def test_the_private_key_is_sealed_to_its_row(provisioning: ServiceContext, suit
         recipients.create(provisioning, suite=suite)
     one, other = rows(provisioning)
 
-    key = open_recipient_key(provisioning.sealer, one)
+    key = open_recipient_key(provisioning.data_key(one.id), one)
     assert key.public_key == Recipient.decode(one.document).public_key
     assert key.raw not in (one.sealed_key or b"")
     moved = RecipientRow(one.id, one.suite, one.name, one.document, other.sealed_key, one.created_at)
     with pytest.raises(SealingError):
-        open_recipient_key(provisioning.sealer, moved)
+        open_recipient_key(provisioning.data_key(one.id), moved)
 
 
 def test_retiring_erases_the_private_key_for_good(provisioning: ServiceContext) -> None:
@@ -152,7 +152,8 @@ def test_an_older_recipient_still_opens_until_it_is_retired(provisioning: Servic
 def test_no_secret_shows_in_a_repr_or_a_pickle(provisioning: ServiceContext) -> None:
     recipients.create(provisioning, suite=HpkeSuite.X25519)
     row = rows(provisioning)[0]
-    opening = recipients.opening_key(provisioning, row)
+    with provisioning.store.read() as conn:
+        opening = recipients.opening_key(provisioning, conn, row)
 
     assert opening.key.raw.hex() not in repr(opening) and repr(opening.key.raw) not in repr(opening)
     assert "sealed_key" not in repr(row)

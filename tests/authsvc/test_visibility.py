@@ -20,12 +20,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
-from real_server import thread_server
+from real_server import thread_server, wait_until
 
 from authsvc import app as application
 from authsvc.api.client_address import client_address
 from authsvc.app import create_app
-from authsvc.logs import ALLOWED_FIELDS
+from authsvc.logs import ALLOWED_FIELDS, configure_logs
 from authsvc.metrics import exposition, shared_by_workers
 from authsvc.observation import STEPS
 from authsvc.settings import Settings, SettingsError, load_settings
@@ -40,7 +40,7 @@ def settings(folder: Path, **changes: Any) -> Settings:
 
 
 @pytest.fixture
-def client(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[TestClient]:
+def client(tmp_path: Path) -> Iterator[TestClient]:
     with TestClient(create_app(settings(tmp_path)), client=HERE) as client:
         yield client
 
@@ -66,6 +66,7 @@ class TestRequestIds:
     def test_each_request_has_its_own_in_its_answer_and_in_its_lines(
         self, client: TestClient, capfd: pytest.CaptureFixture[str]
     ) -> None:
+        configure_logs()  # to where this test reads
         answers = [client.get("/v1/profiles/sim-512"), client.post("/v1/logins", content=b"", headers=CBOR)]
         told = [answer.headers["x-request-id"] for answer in answers]
         written = [line for line in lines(capfd.readouterr().err) if line["event"] == "request"]
@@ -74,6 +75,7 @@ class TestRequestIds:
 
     def test_a_clients_own_id_is_not_taken_over(self, client: TestClient, capfd: pytest.CaptureFixture[str]) -> None:
         """It would let a stranger write into the log, or hide among another's lines."""
+        configure_logs()  # to where this test reads
         answer = client.get("/healthz", headers={"x-request-id": "0123456789abcdef", "traceparent": "00-" + "1" * 32})
         client.get("/v1/profiles/x", headers={"x-request-id": "0123456789abcdef"})
         assert answer.headers["x-request-id"] != "0123456789abcdef"
@@ -82,6 +84,7 @@ class TestRequestIds:
     def test_an_internal_error_is_found_under_the_id_of_its_request(
         self, client: TestClient, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        configure_logs()  # to where this test reads
         monkeypatch.setattr("authsvc.services.administration.list_enrolments", None)
         answer = client.get("/v1/admin/enrolments", headers=bearer(client))
         told = lines(capfd.readouterr().err)
@@ -101,6 +104,7 @@ class TestLines:
     def test_a_line_tells_the_template_and_nothing_that_the_client_chose(
         self, client: TestClient, capfd: pytest.CaptureFixture[str]
     ) -> None:
+        configure_logs()  # to where this test reads
         client.get("/v1/profiles/an-unusual-name?and=query")
         client.request("BREW", "/coffee-pot", headers={"user-agent": "an-unusual-agent"})
         client.post("/v1/logins", content=b"an-unusual-body", headers=CBOR)
@@ -284,14 +288,17 @@ class TestTraces:
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         monkeypatch.setattr(application, "otlp_tracer", lambda: Tracer(provider))
+
+        def finished() -> list[str]:
+            return [span.name for span in exporter.get_finished_spans()]
+
         with thread_server(tmp_path, tracing=True) as server, Attacker.enrolled(server) as phone:
             phone.register()
+            wait_until(lambda: "POST /v1/confirmations" in finished())
             exporter.clear()
             began = time.time_ns()
             phone.try_login(phone.prepare().message_1)
-            until = time.monotonic() + 5
-            while not any(span.parent is None for span in exporter.get_finished_spans()):
-                assert time.monotonic() < until
+            wait_until(lambda: "POST /v1/logins" in finished())
             spans = exporter.get_finished_spans()
         whole = next(span for span in spans if span.parent is None)
         steps = [span for span in spans if span.parent is not None]

@@ -10,6 +10,7 @@ import pytest
 from device_sdk import errors
 from device_sdk.errors import (
     Advice,
+    HistoryAltered,
     InvalidOptions,
     LockedOut,
     ProvisionedKeyRefused,
@@ -36,7 +37,7 @@ def instance(fault: type[TandemError]) -> TandemError:
         return InvalidOptions("challenge", "is missing")
     if fault is ShareRefused:
         return ShareRefused("truncated")
-    if fault in (ServerMisbehaved, ServerRefused):
+    if fault in (ServerMisbehaved, ServerRefused, HistoryAltered):
         return fault("bad_tag")
     return fault()
 

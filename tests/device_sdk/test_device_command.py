@@ -118,6 +118,30 @@ def test_a_fleet_from_recipients_to_logins(server: ThreadServer, tmp_path: Path)
         assert json.loads(done("credentials", vault, "--json")) == {"credentials": []}
 
 
+def test_the_history_of_a_vault(server: ThreadServer, tmp_path: Path) -> None:
+    """What a user, or a script for many, looks at to see whether somebody else has signed in."""
+    person = Person(9)
+    vault = enrolled(server, tmp_path, "phone", person)
+    shop = RelyingParty()
+    with Device.open(vault, vault_key=KeyFile(vault.with_suffix(".key"))) as device:
+        options = shop.creation_options()
+        key_id = encode(shop.register(options, device.create(options, shop.origin, person.capture())))
+        options = shop.request_options()
+        shop.authenticate(options, device.get(options, shop.origin, person.capture()))
+        assert device.confirm_now()
+
+    read = json.loads(done("history", vault, "--json"))
+
+    assert [(each["kind"], each["rp_id"], each["credential_id"]) for each in read["logins"]] == [
+        (kind, "shop.example", key_id) for kind in ("get", "create")
+    ]
+    assert all(each["confirmed_at"] >= each["at"] for each in read["logins"])
+    assert [event["name"] for event in read["events"]][-2:] == ["credential_added", "enrolled"]
+    table = done("history", vault)
+    assert table.count("shop.example") == 2 and key_id in table
+    assert "login_confirmed" in done("history", vault, "--events")
+
+
 def test_a_vault_under_a_passphrase(server: ThreadServer, tmp_path: Path) -> None:
     """Asked for, or from a file that is its owner's alone; never an argument, which every user of a machine sees."""
     vault = enrolled(server, tmp_path, "phone", Person(3), Passphrase(PASSPHRASE))

@@ -229,12 +229,12 @@ def process_server(folder: Path, *arguments: str, **variables: str) -> Iterator[
             stderr=log,
         )
     try:
-        wait_until(lambda: ready.exists() or process.poll() is not None)
+        wait_until(lambda: ready.exists() or process.poll() is not None, 60.0)
         assert ready.exists(), log_path.read_text()
         yield ProcessServer(ready.read_text().strip(), process, folder, log_path)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(40)
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:

@@ -23,6 +23,7 @@ from mpc.login.enrolment_messages import (
     RecoveryFinish,
     RecoveryStart,
 )
+from mpc.login.history import HistoryEvent, HistoryPage, HistoryRequest
 from mpc.login.messages import (
     MAX_AUTHENTICATOR_DATA_BYTES,
     MAX_INDEX,
@@ -202,6 +203,24 @@ KINDS: dict[str, Kind] = {
     "rotation_settle": Kind(RotationSettle.decode, st.builds(RotationSettle, enrolment_id=_ids, base_ot_id=_ids)),
     "rotation_settled": Kind(RotationSettled.decode, st.builds(RotationSettled, done=st.booleans())),
     "accepted": Kind(Accepted.decode, st.builds(Accepted, epoch=_indices, last_index=_indices)),
+    "history_request": Kind(HistoryRequest.decode, st.builds(HistoryRequest, enrolment_id=_ids, after=_indices)),
+    "history_page": Kind(
+        HistoryPage.decode,
+        st.builds(
+            HistoryPage,
+            events=st.lists(
+                st.builds(
+                    HistoryEvent,
+                    at=st.floats(0, 1e12),
+                    name=st.sampled_from(["enrolled", "login_answered"]),
+                    detail=st.sampled_from(["{}", '{"reason":"clone_proved"}']),
+                ),
+                max_size=3,
+            ).map(tuple),
+            head_seq=_indices,
+            head_hash=_bytes(32),
+        ),
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from state_machine_databases import copy_database, drop_databases, new_database,
 from state_machine_harness import ENCODER, FACE, PROFILE, SERVER_URL, Clock, Network, Phone, Server, copy_vault
 
 from authsvc.services import administration
-from authsvc.services.readiness import adopt_kek
+from authsvc.services.kek_adoption import adopt_kek
 from device_sdk import Device
 from device_sdk.vault.keys import KeyFile
 from mpc.primitives.rng import Rng
@@ -60,7 +60,7 @@ def enrolled_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     new_database(folder, request.param)
     clock = Clock()
     server = Server(folder, clock)
-    adopt_kek(server.store, server.ctx.sealer)  # so that the real command serves this database too
+    adopt_kek(server.store, server.ctx.keyring)  # so that the real command serves this database too
     code = administration.issue_code(server.ctx, label="Ada").code
     Device.enrol(
         server=SERVER_URL,

@@ -13,7 +13,7 @@ import json
 import shutil
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,17 +29,21 @@ from authsvc.api.problems import internal_error, response_to
 from authsvc.api.profiles import router
 from authsvc.api.protocol import CBOR, protocol_endpoints
 from authsvc.errors import Refused
+from authsvc.key_port.port import KeyWrapper
+from authsvc.key_port.raw_key import RawKeyWrapper
 from authsvc.policy import Limits, Policy
-from authsvc.sealing import Sealer
 from authsvc.services import administration, login, template_rotation
+from authsvc.services.audit_verification import verify_log
 from authsvc.services.confirmation import apply_confirmation
 from authsvc.services.context import ServiceContext, SignedRequest
 from authsvc.services.frame import authenticated_enrolment
+from authsvc.services.kek_adoption import adopt_kek
+from authsvc.services.keyring import Keyring
 from authsvc.store import migrate
 from authsvc.store.credentials import CredentialRow, list_credentials
 from authsvc.store.engine import Store
 from authsvc.store.enrolments import EnrolmentRow, load_enrolment
-from authsvc.store.events import list_events
+from authsvc.store.events import find_events, list_events
 from authsvc.store.logins import LoginRow
 from authsvc.store.tables import logins, metadata
 from device_sdk import Device
@@ -76,7 +80,7 @@ LOGINS, CONFIRMATIONS = "/v1/logins", "/v1/confirmations"
 PAIR, ADOPT, REVOKE = "/v1/credentials/pair", "/v1/credentials/adopt", "/v1/credentials/revoke"
 RECOVERIES, RECOVERIES_FINISH = "/v1/recoveries", "/v1/recoveries/finish"
 ROTATIONS, ROTATIONS_FINISH, ROTATIONS_SETTLE = "/v1/rotations", "/v1/rotations/finish", "/v1/rotations/settle"
-_KEK = bytes(range(32))
+KEK = bytes(range(32))
 
 
 def policy(profile: Profile = PROFILE, limits: Limits = NO_LIMITS) -> Policy:
@@ -143,7 +147,12 @@ class Server:
     """One worker of the authentication server. Several may share the folder, as several processes do."""
 
     def __init__(
-        self, folder: Path, clock: Clock, use: Policy | None = None, make_store: Callable[[Any], Store] = Store
+        self,
+        folder: Path,
+        clock: Clock,
+        use: Policy | None = None,
+        make_store: Callable[[Any], Store] = Store,
+        keks: Sequence[KeyWrapper] = (),
     ) -> None:
         self.path = folder / NAME
         is_new = not self.path.exists()
@@ -151,7 +160,9 @@ class Server:
         self.store = make_store(database_url(folder))
         if is_new:
             migrate.upgrade(self.store)
-        self.ctx = ServiceContext(self.store, Sealer(_KEK), use or policy(), self.rng, clock)
+        keyring = Keyring(keks or [RawKeyWrapper(KEK)])
+        self.ctx = ServiceContext(self.store, keyring, use or policy(), self.rng, clock)
+        adopt_kek(self.store, keyring)
         self._endpoints = {endpoint.path: endpoint for endpoint in protocol_endpoints(self.ctx)}
 
     def serve(self, request: SignedRequest) -> Answer:
@@ -210,7 +221,22 @@ class Server:
         return template_rotation.issue_rotation_code(self.ctx, enrolment_id, without_match=without_match).code
 
     def close(self) -> None:
-        self.store.close()
+        try:
+            assert_audited(self)
+        finally:
+            self.store.close()
+
+
+def assert_audited(server: Server) -> None:
+    """Whatever a test did: the audit log is whole, and every login that was answered or confirmed stands in it."""
+    with server.store.read() as conn:
+        rows = [LoginRow(**row._mapping) for row in conn.execute(logins.select())]
+        recorded = [(e.name, e.enrolment_id, json.loads(e.detail)) for e in find_events(conn, limit=10**6)]
+    report = verify_log(server.ctx)
+    assert report.ok, [each.text for each in report.findings]
+    for name, states in (("login_answered", {"pending", "void", "confirmed"}), ("login_confirmed", {"confirmed"})):
+        told = {(owner, detail["ot_index"]) for event, owner, detail in recorded if event == name}
+        assert {(row.enrolment_id, row.ot_index) for row in rows if row.state in states} <= told
 
 
 def answer_to(error: Exception) -> Answer:

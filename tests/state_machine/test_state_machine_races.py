@@ -232,15 +232,15 @@ def test_a_generator_that_repeats_rho_still_refreshes_differently(phone: Phone, 
 
     def halves() -> tuple[bytes, int]:
         row = server.enrolment(phone.id)
-        template = open_template(server.ctx.sealer, row, server.ctx.policy.profiles[row.profile_name])
-        return template.codes, open_key_share(server.ctx.sealer, server.credentials(phone.id)[0]).value
+        template = open_template(server.ctx.data_key(phone.id), row, server.ctx.policy.profiles[row.profile_name])
+        return template.codes, open_key_share(server.ctx.data_key(phone.id), server.credentials(phone.id)[0]).value
 
     epochs.append(halves())
     for _ in range(2):
         start = server.rng.draws
         server.rng.change = lambda number, drawn, start=start: rho if number == start + 3 else drawn
         phone.get()
-        _, used = open_refresh(server.ctx.sealer, server.logins(phone.id)[-1], phone.state.epoch)
+        _, used = open_refresh(server.ctx.data_key(phone.id), server.logins(phone.id)[-1], phone.state.epoch)
         assert used == rho
         assert phone.confirm()
         epochs.append(halves())

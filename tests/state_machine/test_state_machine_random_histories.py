@@ -301,7 +301,8 @@ class Histories(RuleBasedStateMachine):
         row = self.row
         assert (row.status, row.epoch, phone.state.next) == ("active", phone.state.epoch, None)
         assert "pending" not in server.states(phone.id)
-        halves = open_template(server.ctx.sealer, row, phone.state.profile).codes, phone.state.template.codes
+        key = server.ctx.data_key(phone.id)
+        halves = open_template(key, row, phone.state.profile).codes, phone.state.template.codes
         assert xor(*halves) == phone.device._encoder.encode(FACE).packed()
 
 

@@ -1,0 +1,1 @@
+"""The operators' web console: pages made on the server, one style sheet, no scripts."""
