@@ -34,7 +34,7 @@ def confirm(ctx: ServiceContext, request: SignedRequest) -> bytes:
     """
     if len(request.body) > MAX_BODY_BYTES:
         raise Refused("too_large")
-    with ctx.store.read() as conn:
+    with ctx.store.look() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request, rate_of=by_confirmer)
         ctx.keyring.prefetch(conn, enrolment.id)
     message = Message3.decode(request.body)

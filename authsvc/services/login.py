@@ -95,7 +95,7 @@ def login(ctx: ServiceContext, request: SignedRequest) -> bytes:
 
 
 def _outcome(ctx: ServiceContext, request: SignedRequest) -> Outcome:
-    with ctx.store.read() as conn:
+    with ctx.store.look() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
         # With a confirmation carried along a write transaction comes first, which should not wait for a key service.
         ctx.keyring.prefetch(conn, enrolment.id)
@@ -121,7 +121,8 @@ def _decided(ctx: ServiceContext, enrolment: EnrolmentRow, message: Message1, bo
     if confirmation is not None:
         unknown = _settle(ctx, enrolment.id, confirmation)
         step_ended("settle")
-    with ctx.store.read() as conn:
+    # The enrolment first: if its row is the same in the transaction of the verdict, nothing of it changed in between.
+    with ctx.store.look() as conn:
         current = load_enrolment(conn, enrolment.id) or enrolment
         # C4. If the login is of an epoch that is over, it goes on to row L4: under a fresh index it is signed
         # evidence that somebody else was confirmed in between, even where the void token was forgotten.

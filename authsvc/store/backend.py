@@ -25,6 +25,12 @@ class Backend:
     begin_write: str
     begin_enrolment: str
     begin_counters: str
+    begin: Callable[[Any, str], None]
+    """Speak such a text on a driver's connection."""
+    commit: Callable[[Any], None]
+    """End the transaction of a driver's connection, if it is in one, durably as it was begun."""
+    look: Callable[[Any], None]
+    """Raise if a driver's connection has lost its server, as far as this can be told without asking it."""
     driver_error: type[Exception]
     """What the driver raises when the database cannot serve, at BEGIN and COMMIT."""
     writers_turn: Callable[[], AbstractContextManager[Any]]

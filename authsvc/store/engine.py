@@ -57,6 +57,22 @@ class Store:
             yield connection
 
     @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """Queries that need not agree: each sees what was committed when it began. For one query, or where all is read
+        again before anything is decided; saves beginning and ending a transaction. Raises StoreUnavailable.
+        """
+        with self._typed_errors():
+            connection, _ = self._started(self._backend.look)
+            driver = connection.connection.driver_connection
+            try:
+                yield connection
+                connection.commit()  # for SQLAlchemy, which knows of transactions only
+            except BaseException:
+                self._put_away(connection, driver, broken=self._backend.is_lost(driver))
+                raise
+            self._of_thread.connection = connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction beside which nobody writes: what is read inside is still true at the commit, and the commit is
         durable on return.
@@ -137,7 +153,7 @@ class Store:
                     raise RuntimeError("a statement failed and the transaction went on: nothing of it would be kept")
                 # SQLAlchemy knows of statements that went through it, the driver of all.
                 connection.commit()
-                driver.commit()
+                self._backend.commit(driver)
             except BaseException:
                 try:
                     connection.rollback()
@@ -184,7 +200,7 @@ class Store:
         """This thread's connection, inside a transaction."""
         # Spoken to the driver itself: SQLAlchemy leaves BEGIN to the driver, whose own would come late and without the
         # lock, and a listener for its "begin" event would make every statement of the engine dearer.
-        return self._started(lambda driver: driver.execute(begin))[0]
+        return self._started(lambda driver: self._backend.begin(driver, begin))[0]
 
     def _started(self, start: Callable[[Any], _T]) -> tuple[Connection, _T]:
         """This thread's connection and the result of its first words. A worker thread does one small transaction after

@@ -13,7 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    not_,
+    null,
+    select,
+    update,
+)
 
 from .prepared import Prepared
 from .tables import logins
@@ -68,11 +81,10 @@ def confirm_login(conn: Connection, enrolment_id: bytes, ot_index: int, confirme
 
     KeyError if that login is not pending.
     """
-    key = {"row_enrolment_id": enrolment_id}
-    _FORGET_VOID.run(conn, key)
-    if _CONFIRM.run(conn, {**key, "row_ot_index": ot_index, "confirmed_at": confirmed_at}) != 1:
+    at = {"row_enrolment_id": enrolment_id, "row_ot_index": ot_index, "confirmed_at": confirmed_at}
+    # In one statement every row is judged by what it was before.
+    if (ot_index, "confirmed") not in _CONFIRM.all(conn, at):
         raise KeyError("no such pending login")
-    _VOID_PENDING.run(conn, key)
 
 
 def drop_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
@@ -145,13 +157,21 @@ _UNCONFIRMED = Prepared(
 )
 
 _UPDATE_MINE = update(logins).where(logins.c.enrolment_id == bindparam("row_enrolment_id"))
-_UPDATE_ONE = _UPDATE_MINE.where(logins.c.ot_index == bindparam("row_ot_index"))
+_IS_THIS = logins.c.ot_index == bindparam("row_ot_index")
 _CONFIRM = Prepared(
-    _UPDATE_ONE.where(_IS_PENDING).values(
-        state="confirmed", token_hash=None, sealed_rho=None, confirmed_at=bindparam("confirmed_at")
+    _UPDATE_MINE.where(_OPEN, logins.c.state.in_([literal_column("'pending'"), literal_column("'void'")]))
+    .values(
+        state=case(
+            (and_(_IS_PENDING, _IS_THIS), literal_column("'confirmed'")),
+            (_IS_PENDING, literal_column("'void'")),
+            else_=literal_column("'failed'"),
+        ),
+        token_hash=case((and_(_IS_PENDING, not_(_IS_THIS)), logins.c.token_hash), else_=null()),
+        sealed_rho=None,
+        confirmed_at=case((and_(_IS_PENDING, _IS_THIS), bindparam("confirmed_at")), else_=logins.c.confirmed_at),
     )
+    .returning(logins.c.ot_index, logins.c.state)
 )
-_FORGET_VOID = Prepared(_UPDATE_MINE.where(_IS_VOID).values(state="failed", token_hash=None))
 _VOID_PENDING = Prepared(_UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None))
 _DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)
 _DROP_PENDING_WITH = _DROP_PENDING.where(logins.c.credential_id == bindparam("row_credential_id"))

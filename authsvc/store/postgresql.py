@@ -11,6 +11,7 @@ no other lock, and whoever is inside a transaction never asks for one: so no cir
 
 from __future__ import annotations
 
+import selectors
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,6 +22,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from .backend import Backend
+from .postgresql_statement import PostgresqlStatement, speak
 
 _POOL_SIZE = 8
 _LOCK_TIMEOUT_S = 10
@@ -44,6 +46,9 @@ def postgresql_backend(url: URL) -> Backend:
         # No advisory lock: one statement on one row of its own. And no wait for the disk: what a crash of the database
         # forgets is the last fraction of a second of a rate, and with it goes nobody's attempt or share.
         begin_counters="BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit TO off",
+        begin=speak,
+        commit=_commit,
+        look=_look,
         driver_error=psycopg.Error,
         writers_turn=nullcontext,
         is_aborted=lambda driver: driver.info.transaction_status == TransactionStatus.INERROR,
@@ -55,24 +60,41 @@ def postgresql_backend(url: URL) -> Backend:
     )
 
 
+def _commit(driver: Any) -> None:
+    if driver.pgconn.transaction_status != TransactionStatus.IDLE:
+        speak(driver, "COMMIT")
+
+
+def _look(driver: Any) -> None:
+    # Nothing comes unasked over a connection that is well; the server's farewell, or the end of the stream, does.
+    with selectors.DefaultSelector() as selector:
+        selector.register(driver.pgconn.socket, selectors.EVENT_READ)
+        if selector.select(0):
+            speak(driver, "SELECT")
+
+
 def _take_turn(driver: Any, key: int, wait: bool) -> bool:
-    # A session has locks for as long as its connection stands, and a process that hangs, or a host that vanished, does
-    # not close its own: so a session that has a turn is ended when it has been silent for long.
-    patience = f"set_config('idle_session_timeout', '{_TURN_IDLE_TIMEOUT_S}s', false)"
-    if wait:
-        driver.execute(f"SELECT {patience}, pg_advisory_lock({_two_keys(key)})")
-        return True
-    taken = f"CASE WHEN pg_try_advisory_lock({_two_keys(key)}) THEN {patience} END"
-    return driver.execute(f"SELECT {taken}").fetchone()[0] is not None
+    return (_WAIT_FOR_TURN if wait else _TRY_TURN).execute(driver, _two_keys(key))[0] != [(None,)]
 
 
 def _give_turn(driver: Any, key: int) -> None:
-    driver.execute(f"SELECT pg_advisory_unlock({_two_keys(key)}), set_config('idle_session_timeout', '0', false)")
+    _GIVE_TURN.execute(driver, _two_keys(key))
 
 
-def _two_keys(key: int) -> str:
-    # Locks with two numbers never meet those with one, such as that of the writers.
-    return f"{key >> 32}, {(key & 0xFFFF_FFFF) - 2**31}"
+# A session has locks for as long as its connection stands, and a process that hangs, or a host that vanished, does not
+# close its own: so a session that has a turn is ended when it has been silent for long.
+_PATIENCE = f"set_config('idle_session_timeout', '{_TURN_IDLE_TIMEOUT_S}s', false)"
+# Locks with two numbers never meet those with one, such as that of the writers.
+_LOCK = "($1::int4, $2::int4)"
+_KEYS = ("high", "low")
+_WAIT_FOR_TURN = PostgresqlStatement(f"SELECT {_PATIENCE}, pg_advisory_lock{_LOCK}::text", _KEYS)
+_TRY_TURN = PostgresqlStatement(f"SELECT CASE WHEN pg_try_advisory_lock{_LOCK} THEN {_PATIENCE} END", _KEYS)
+_NO_PATIENCE = "set_config('idle_session_timeout', '0', false)"
+_GIVE_TURN = PostgresqlStatement(f"SELECT pg_advisory_unlock{_LOCK}::text, {_NO_PATIENCE}", _KEYS)
+
+
+def _two_keys(key: int) -> dict[str, int]:
+    return {"high": key >> 32, "low": (key & 0xFFFF_FFFF) - 2**31}
 
 
 def _without_values(error: DBAPIError) -> DBAPIError:

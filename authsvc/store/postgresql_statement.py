@@ -9,9 +9,10 @@ The connection must not prepare statements by itself (`prepare_threshold` None):
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 from psycopg import errors, pq
 
@@ -21,33 +22,29 @@ _UTF8 = "utf-8"
 
 
 class PostgresqlStatement:
-    """Safe to share between threads: what is prepared is remembered at each connection."""
+    """Safe to share between threads."""
 
-    __slots__ = ("_name", "_order", "_sql")
+    __slots__ = ("_name", "_order", "_prepared_on", "_sql")
 
     def __init__(self, sql: str, order: tuple[str, ...]) -> None:
         """sql: with $1, $2 …; order: the names of their values."""
         self._sql, self._order = sql.encode(_UTF8), order
         self._name = b"tandem_%d" % next(_NAMES)
+        self._prepared_on: WeakSet[Any] = WeakSet()
 
-    def execute(
-        self, driver: Any, prepared: MutableMapping[Any, Any], parameters: Mapping[str, object]
-    ) -> tuple[list[tuple[Any, ...]], int]:
-        """(rows, how many rows it gave or touched). Raises psycopg.Error.
-
-        prepared: a mapping that lives and dies with the connection.
-        """
+    def execute(self, driver: Any, parameters: Mapping[str, object]) -> tuple[list[tuple[Any, ...]], int]:
+        """(rows, how many rows it gave or touched). driver: psycopg's connection. Raises psycopg.Error."""
         server: pq.abc.PGconn = driver.pgconn
-        if self._name not in prepared:
-            _checked(server, server.prepare(self._name, self._sql))
-            prepared[self._name] = True
+        if driver not in self._prepared_on:
+            _checked(server.prepare(self._name, self._sql))
+            self._prepared_on.add(driver)
         values: list[Any] = []  # None is a NULL, which the driver's annotations leave out
         formats = []
         for name in self._order:
             value, form = _sent(parameters[name])
             values.append(value)
             formats.append(form)
-        result = _checked(server, server.exec_prepared(self._name, values, formats, _BINARY))
+        result = _checked(server.exec_prepared(self._name, values, formats, _BINARY))
         columns = range(result.nfields)
         loaders = [_LOADERS[result.ftype(column)] for column in columns]
         rows = [
@@ -78,7 +75,12 @@ def _sent(value: object) -> tuple[bytes | None, int]:
             raise TypeError("a value of a type that the driver does not take as it is")
 
 
-def _checked(server: pq.abc.PGconn, result: pq.abc.PGresult) -> pq.abc.PGresult:
+def speak(driver: Any, text: str) -> None:
+    """One or several statements without parameters, whose rows nobody wants. Raises psycopg.Error."""
+    _checked(driver.pgconn.exec_(text.encode(_UTF8)))
+
+
+def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
     if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
         if result.error_field(pq.DiagnosticField.SQLSTATE) is None:  # not from the server: it is gone
             raise errors.OperationalError("the connection to the database broke off")

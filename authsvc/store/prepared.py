@@ -77,7 +77,7 @@ def _for_postgresql(statement: ClauseElement) -> Callable[[Connection, Mapping[s
     prepared = PostgresqlStatement(sql, order)
 
     def execute(conn: Connection, parameters: Mapping[str, object]) -> _Result:
-        return prepared.execute(conn.connection.driver_connection, conn.info, {**fixed, **parameters})
+        return prepared.execute(conn.connection.driver_connection, {**fixed, **parameters})
 
     return execute
 

@@ -41,6 +41,9 @@ def sqlite_backend(url: URL) -> Backend:
         # As durable as the others: how durable is a property of the connection here, and one that a verdict is written
         # on must never be left with less.
         begin_counters="BEGIN IMMEDIATE",
+        begin=lambda driver, text: driver.execute(text),
+        commit=lambda driver: driver.commit(),
+        look=lambda driver: None,
         driver_error=sqlite3.DatabaseError,
         writers_turn=lambda: one_writer,
         in_transaction=lambda driver: bool(driver.in_transaction),
