@@ -39,6 +39,15 @@ def client_address(scope: dict[str, Any], trusted: Sequence[Network]) -> str | N
     return None
 
 
+def came_over_tls(scope: dict[str, Any], trusted: Sequence[Network]) -> bool:
+    """Whether the client spoke TLS: with this process, or with a proxy of `trusted_proxies` that says so."""
+    if scope["scheme"] == "https":
+        return True
+    peer = _parsed((scope.get("client") or ("",))[0])
+    told = [value for name, value in scope["headers"] if name.lower() == b"x-forwarded-proto"]
+    return peer is not None and _is_any_of(peer, trusted) and told == [b"https"]
+
+
 def parse_network(text: str) -> Network:
     """An address or a network in CIDR notation. ValueError."""
     return ipaddress.ip_network(text, strict=True)
