@@ -23,23 +23,23 @@ from .metrics import tell_build
 from .sealing import Sealer
 from .services.context import ServiceContext
 from .services.readiness import adopt_kek
-from .settings import Settings, ensure_data_dir
+from .settings import Settings, SettingsError, ensure_data_dir
 from .store import migrate
 from .store.engine import Store
-from .tracing import otlp_tracer
+from .tracing import Tracer, TracingUnavailable, otlp_tracer
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application.
 
     Reads (or, at the first start, makes) the key files; the database is opened, migrated and checked when the
-    application starts. Raises SettingsError, TracingUnavailable; at start MigrationError, WrongKek, StoreUnavailable.
+    application starts. Raises SettingsError; at start MigrationError, WrongKek, StoreUnavailable.
     """
     configure_logs(settings.log_level)
     ctx = create_context(settings)
     workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="tandem")
     taker = ThreadPoolExecutor(1, thread_name_prefix="tandem-limits")
-    tracer = otlp_tracer() if settings.tracing else None
+    tracer = _tracer(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -83,6 +83,13 @@ def create_app(settings: Settings) -> FastAPI:
         tracer=tracer,
     )
     return app
+
+
+def _tracer(settings: Settings) -> Tracer | None:
+    try:
+        return otlp_tracer() if settings.tracing else None
+    except TracingUnavailable as error:
+        raise SettingsError(str(error)) from None
 
 
 def create_context(settings: Settings) -> ServiceContext:
