@@ -27,10 +27,10 @@ from .services.checkpoint_thread import CheckpointThread
 from .services.context import ServiceContext
 from .services.kek_adoption import adopt_kek, rotation_is_due
 from .services.keyring import Keyring
-from .settings import Settings, ensure_data_dir
+from .settings import Settings, SettingsError, ensure_data_dir
 from .store import migrate
 from .store.engine import Store
-from .tracing import otlp_tracer
+from .tracing import Tracer, TracingUnavailable, otlp_tracer
 
 _OTHER_THREADS = 4
 """For everything but the protocol. Each has a connection to the database; the framework's default would be 40."""
@@ -40,15 +40,14 @@ def create_app(settings: Settings) -> FastAPI:
     """The ASGI application.
 
     Reads (or, at the first start, makes) the key files; the database is opened, migrated and checked when the
-    application starts. Raises SettingsError, TracingUnavailable, KeyUnavailable; at start MigrationError, WrongKek,
-    StoreUnavailable.
+    application starts. Raises SettingsError, KeyUnavailable; at start MigrationError, WrongKek, StoreUnavailable.
     """
     configure_logs(settings.log_level)
     ctx = create_context(settings)
     workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="tandem")
     checkpoints = CheckpointThread(ctx, settings.audit_checkpoint_s)
     taker = ThreadPoolExecutor(1, thread_name_prefix="tandem-limits")
-    tracer = otlp_tracer() if settings.tracing else None
+    tracer = _tracer(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -108,6 +107,13 @@ def create_app(settings: Settings) -> FastAPI:
         tracer=tracer,
     )
     return app
+
+
+def _tracer(settings: Settings) -> Tracer | None:
+    try:
+        return otlp_tracer() if settings.tracing else None
+    except TracingUnavailable as error:
+        raise SettingsError(str(error)) from None
 
 
 def create_context(settings: Settings) -> ServiceContext:

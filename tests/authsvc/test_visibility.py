@@ -318,3 +318,8 @@ class TestTraces:
             "sys.exit(any(name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter')) for name in sys.modules))"
         )
         assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
+
+    def test_without_its_library_the_operator_is_told_what_to_install(self, tmp_path: Path) -> None:
+        """The exporter is an extra and not among what the tests install."""
+        with pytest.raises(SettingsError, match=r"install tandem-auth\[otel\]"):
+            create_app(settings(tmp_path, tracing=True))
