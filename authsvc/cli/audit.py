@@ -56,11 +56,12 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Walk the whole log and name every deletion, change, insertion or reordering. Exit code 1 if there is one."""
-    kept = None if since_checkpoint is None else read_input(since_checkpoint, MAX_CHECKPOINT_BYTES)
-    key = None if public_key is None else _read_key(public_key)
-    with context() as ctx, _bar() as progress:
+    with context() as ctx:
+        kept = None if since_checkpoint is None else read_input(since_checkpoint, MAX_CHECKPOINT_BYTES)
+        key = None if public_key is None else _read_key(public_key)
         try:
-            report = audit_verification.verify_log(ctx, kept=kept, public_key=key, progress=progress)
+            with _bar() as progress:
+                report = audit_verification.verify_log(ctx, kept=kept, public_key=key, progress=progress)
         except DecodeError as error:
             raise SettingsError(f"{since_checkpoint}: {error}") from None
     if as_json:

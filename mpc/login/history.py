@@ -80,7 +80,10 @@ class HistoryEvent:
             raise DecodeError("history_page.name", "must be a plain word")
         if not (detail.isascii() and detail.isprintable()):
             raise DecodeError("history_page.detail", "must be printable ASCII")
-        read_detail(detail)
+        try:
+            read_detail(detail)
+        except DecodeError:
+            raise DecodeError("history_page.detail", "must be a JSON object") from None
         fields.done()
         return cls(at, name, detail)
 
