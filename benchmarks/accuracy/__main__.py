@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.accuracy import face_probes, photographs
+from benchmarks.accuracy import face_probes, irises, photographs
 from device_sdk.biometrics.face.photographs import load_photographs
+from mpc.login.published_profiles import PUBLISHED
 
 _DATA = Path("../shared/data/orl_faces_s01_s20.npz")
 
@@ -41,11 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             projections, known = photographs.constants_for(images, captures)
             task = progress.add_task("crafted probes", total=subjects)
             crafted = face_probes.tried(captures, result, projections, known, lambda: progress.advance(task))
+        if options.data is None:
+            task = progress.add_task("simulated irises", total=irises.EYES + 2 * irises.STEPS)
+            eyes = irises.simulate(lambda: progress.advance(task))
+            found = [
+                irises.run(PUBLISHED[name], [eye[at] for eye in eyes], lambda: progress.advance(task))
+                for at, name in enumerate(("iris-2048", "iris-4096"))
+            ]
     if options.data is None:
         # Here, since drawing loads a lot that counting does not need.
         from benchmarks.accuracy import report
 
-        report.write(options.out, result, crafted)
+        report.write(options.out, result, crafted, found)
     document = result.as_dict()
     text = json.dumps(document, indent=2)
     if options.json is not None:

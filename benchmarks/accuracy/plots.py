@@ -24,7 +24,8 @@ def histograms(
         axes.hist(values, bins=bins, density=True, alpha=0.5, color=colour, label=f"{name} ({len(values):,})")
     axes.axvline(threshold, color="#10222e", linestyle="--", label=f"threshold {threshold:.3f}")
     axes.set(xlabel="distance, share of the bits", ylabel="density", title=title)
-    axes.legend(frameon=False)
+    axes.margins(y=0.3)  # room for the legend
+    axes.legend(frameon=False, ncols=2, loc="upper left")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -27,6 +27,38 @@ _FACE_2048: Final = Measurement(
     crafted_accepts=0,
 )
 
+_IRIS_DATA: Final = "SIMULATED irises, 400 eyes, 3 captures enrolled and 5 tried; crafted probes against 200 of them"
+_IRIS_2048: Final = Measurement(
+    data=_IRIS_DATA,
+    simulated=True,
+    subjects=400,
+    genuine_tries=2_000,
+    false_rejects=1,
+    impostor_tries=159_600,
+    false_accepts=0,
+    failures_to_capture=0,
+    crafted_tries=92_600,
+    crafted_accepts=0,
+)
+_IRIS_4096: Final = replace(_IRIS_2048, false_rejects=6)
+
+
+def _iris(code_bits: int) -> Profile:
+    return Profile(
+        name=f"iris-{code_bits}",
+        code_bits=code_bits,
+        threshold=0,
+        encoder_id=f"openiris-16x200x2-v1/{code_bits}",
+        masked=True,
+        min_valid=3 * code_bits // 4,
+        ratio_numerator=78,
+        ratio_shift=8,
+        version=1,
+        columns=64,
+        rotation=2,
+    )
+
+
 _MEASURED: Final = (
     (
         Profile(
@@ -38,6 +70,8 @@ _MEASURED: Final = (
         ),
         _FACE_2048,
     ),
+    (_iris(2048), _IRIS_2048),
+    (_iris(4096), _IRIS_4096),
 )
 
 PUBLISHED: Final[Mapping[str, Profile]] = MappingProxyType(

@@ -20,6 +20,8 @@ FACE = PUBLISHED["face-2048"]
 # A change is a new version of the profile, and noted in CHANGELOG.
 DIGESTS = {
     "face-2048": "f10f0abea30cbcd71fade703376bcd873a32f4685bac9874278146542daf5935",
+    "iris-4096": "5fbea27777507d0e34ea43726ab0c5c22f2534c726ddc14992d2a7ce936afb04",
+    "iris-2048": "168ead992ba5b22cac56b9d69a4b23c3b2d802248bdd47e37ed145dc37eec5bd",
 }
 
 
