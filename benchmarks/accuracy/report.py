@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import plots
-from benchmarks.accuracy.bounds import pair_rate, rate
 from benchmarks.accuracy.irises import EYES, PROBES, IrisResult
 from benchmarks.accuracy.photographs import PhotographResult, Try
+from device_sdk.biometrics import plots
+from device_sdk.biometrics.bounds import pair_rate, rate
 
 _HEAD = """# Accuracy
 

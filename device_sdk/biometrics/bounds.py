@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 _RESAMPLES = 2000
 
@@ -48,7 +49,7 @@ def rate(errors_by_subject: Sequence[int], tries_by_subject: Sequence[int], seed
     return Rate(total, count, float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975)))
 
 
-def pair_rate(errors: np.ndarray, tries: np.ndarray, seed: int = 1) -> Rate:
+def pair_rate(errors: NDArray[np.int64], tries: NDArray[np.int64], seed: int = 1) -> Rate:
     """For impostors: `errors` and `tries`, shape (enrolled, other), are resampled in both directions at once."""
     total, count = int(errors.sum()), int(tries.sum())
     if not count:
@@ -64,6 +65,3 @@ def pair_rate(errors: np.ndarray, tries: np.ndarray, seed: int = 1) -> Rate:
         tried = tries[np.ix_(drawn, drawn)].sum()
         rates.append(float(errors[np.ix_(drawn, drawn)].sum() / tried) if tried else 0.0)
     return Rate(total, count, float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975)))
-
-
-Advance = Callable[[int], None]
