@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load fuzz format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load accuracy fuzz format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -14,9 +14,11 @@ help:
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
 	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
+	@echo "make accuracy   error rates, docs/accuracy.md         ARGS=\"--data FILE.npz --json out.json\""
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
 
-demo: $(VENV)/.installed
+# Photographs need the packages of tandem-auth[face]; without them the demonstration is spared 130 MB.
+demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.story $(ARGS)
 
 demo-web: $(VENV)/.installed
@@ -40,6 +42,9 @@ bench-keys: $(VENV)/.installed-dev
 bench-load: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.load $(ARGS)
 
+accuracy: $(VENV)/.installed-dev
+	$(PY) -m benchmarks.accuracy $(ARGS)
+
 fuzz: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_provisioning.py $(ARGS)
 
@@ -60,6 +65,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $(VENV)/.installed-face $@
+
+$(VENV)/.installed-face: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[face]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev

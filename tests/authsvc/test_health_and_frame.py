@@ -18,8 +18,10 @@ from authsvc.services.context import ServiceContext, SignedRequest
 from authsvc.services.kek_adoption import WrongKek
 from authsvc.settings import Settings
 from mpc.errors import Blame, DecodeError, ProtocolAbort
+from mpc.login.measurement import Measurement
 from mpc.login.messages import message_1_max_bytes
 from mpc.login.profile import Profile
+from mpc.login.published_profiles import PUBLISHED
 
 POSTS = (
     "/v1/enrolments",
@@ -90,6 +92,13 @@ class TestProfiles:
 
             assert Profile.from_dict(document).digest.hex() == digest
             assert server_id == "auth.example"
+
+    def test_a_published_profile_brings_what_was_measured_of_it(self, client: TestClient) -> None:
+        """A device can hold the error rates against the digest that its enrolment is bound to."""
+        document = client.get("/v1/profiles/face-2048").json()
+
+        assert Measurement.from_dict(document["measurement"]).digest == document["measured"]
+        assert PUBLISHED["face-2048"].digest.hex() == document["digest"]
 
     def test_an_unknown_profile_is_not_found(self, client: TestClient) -> None:
         answer = client.get("/v1/profiles/other")
