@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load fuzz format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load soak fuzz format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -14,6 +14,7 @@ help:
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
 	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
+	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
 
 demo: $(VENV)/.installed
@@ -39,6 +40,9 @@ bench-keys: $(VENV)/.installed-dev
 
 bench-load: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.load $(ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(PY) -m tests.soak $(ARGS)
 
 fuzz: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_provisioning.py $(ARGS)
