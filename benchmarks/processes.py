@@ -12,7 +12,7 @@ from types import TracebackType
 
 from benchmarks.cpu_clocks import process_cpu_s
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 180.0
 _STOP_TIMEOUT_S = 15.0
 _IDLE_SAMPLE_S = 1.0
 
@@ -42,6 +42,11 @@ class ServerProcess:
         command = [sys.executable, "-m", *arguments]
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Whether `python -m …` in the same environment ends with exit code 0."""
+        command = [sys.executable, "-m", *arguments]
+        return subprocess.run(command, env=self._environment, capture_output=True, check=False).returncode == 0
 
     @property
     def pid(self) -> int:
