@@ -33,6 +33,7 @@ from .keyring import Keyring, NewDataKey
 
 _CHECK = "kek_check"
 _KNOWN = b"tandem kek check v1"
+_BATCH = 1_000
 
 
 class WrongKek(Exception):
@@ -98,10 +99,11 @@ def _first_kek(conn: Connection, keyring: Keyring, fresh: NewDataKey) -> None:
     of_0002 = _kek_of_revision_0002(keyring.raw, sealed)
     owners = select(enrolments.c.id).where(enrolments.c.status != "revoked")
     ids = [bytes(row[0]) for row in conn.execute(union(owners, select(recipients.c.id)))]
-    insert_data_keys(
-        conn,
-        [keyring.wrapped(each, of_0002.revision_0002_key(each), of_0002.key_id) for each in (SERVER_OWNER, *ids)],
-    )
+    ids.append(SERVER_OWNER)
+    # In batches: PostgreSQL ends a transaction that lies idle for seconds, as while all keys of many people are wrapped.
+    for start in range(0, len(ids), _BATCH):
+        keys = ((each, of_0002.revision_0002_key(each)) for each in ids[start : start + _BATCH])
+        insert_data_keys(conn, [keyring.wrapped(owner_id, key, of_0002.key_id) for owner_id, key in keys])
     set_kek_status(conn, of_0002.key_id, "current", now)
 
 
