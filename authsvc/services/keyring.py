@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -142,8 +143,16 @@ class Keyring(NeverPickled):
         return key
 
     def wrapped(self, owner_id: bytes, key: bytes, kek_id: bytes) -> DataKeyRow:
-        """The row of a data key under one of our KEKs. KeyUnavailable."""
-        return DataKeyRow(owner_id, kek_id, self._wrappers[kek_id].wrap(key, owner_context(owner_id)))
+        """The row of a data key under one of our KEKs. It has been opened once. KeyUnavailable."""
+        row = DataKeyRow(owner_id, kek_id, self._wrappers[kek_id].wrap(key, owner_context(owner_id)))
+        try:
+            opened = self.unwrapped(row)
+        except SealingError:
+            opened = b""
+        # A row is the only copy of its key: an answer that nobody can open would cost its owner everything.
+        if not hmac.compare_digest(opened, key):
+            raise KeyUnavailable("bad_answer", "the key-encryption key does not open what it has just wrapped")
+        return row
 
     # The two that `authsvc.store.migrate.OldKeys` asks for.
 

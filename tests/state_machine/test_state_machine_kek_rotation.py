@@ -235,6 +235,26 @@ class TestRotation:
         assert server.dump() == before
         check_usable(OLD_WRAPPER)
 
+    @pytest.mark.parametrize("opens_to", [None, bytes(32)])
+    def test_an_answer_that_does_not_open_replaces_nothing(
+        self, server: Server, moving: Server, opens_to: bytes | None
+    ) -> None:
+        """The row is the only copy: a key service that answers rubbish would cost people all they have."""
+
+        class Rubbish(RawKeyWrapper):
+            def wrap(self, data_key: bytes, context: bytes) -> bytes:
+                return bytes(60) if opens_to is None else super().wrap(opens_to, context)
+
+        def from_now_on(done: int, total: int) -> None:
+            moving.ctx.keyring._wrappers[NEW_WRAPPER.key_id] = Rubbish(NEW)
+
+        before = server.dump()["data_keys"]
+        with pytest.raises(KeyUnavailable) as raised:
+            rotate_kek(moving.ctx, progress=from_now_on)
+        assert raised.value.fault == "bad_answer" and server.dump()["data_keys"] == before
+        with pytest.raises(KeyUnavailable):
+            moving.ctx.keyring.new_key(SystemRng(), b"n" * 16, NEW_WRAPPER.key_id)
+
     def test_a_person_erased_in_the_middle_is_not_brought_back(self, server: Server, moving: Server) -> None:
         """Between reading a row and writing it again lies a key service, and time enough for an operator."""
         gone = more_owners(server, 1)[0]
