@@ -6,7 +6,9 @@ import base64
 import json
 import os
 import pickle
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,6 +178,31 @@ class TestCommand:
             CommandKeyWrapper(self.script(tmp_path, text), 1.5)
         state = Path(f"/proc/{child.read_text()}/stat")
         assert not state.exists() or state.read_text().split()[2] == "Z"
+
+    def test_a_child_that_left_the_session_does_not_hold_the_limit_up(self, tmp_path: Path) -> None:
+        """It is not killed with the rest, and keeps the pipe open for as long as it lives."""
+        child, over = tmp_path / "child", tmp_path / "over"
+        os.mkfifo(over)
+        lives_on = f"open({str(over)!r}).read()"
+        text = (
+            "import subprocess\n"
+            f"started = subprocess.Popen([sys.executable, '-c', {lives_on!r}], start_new_session=True)\n"
+            f"open({str(child)!r}, 'w').write(str(started.pid))\ntime.sleep(600)"
+        )
+        answers: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                CommandKeyWrapper(self.script(tmp_path, text), 2)
+            except KeyUnavailable as error:
+                answers.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(20)
+        assert Path(f"/proc/{child.read_text()}").exists(), "it is alive, and the answer came all the same"
+        os.kill(int(child.read_text()), signal.SIGKILL)
+        assert [each.fault for each in answers if isinstance(each, KeyUnavailable)] == ["timeout"]
 
     def test_a_key_that_changes_behind_our_back_is_noticed(self, tmp_path: Path) -> None:
         """Rows would be under a key that the database does not know of."""
