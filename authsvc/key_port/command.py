@@ -129,7 +129,7 @@ class CommandKeyWrapper:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill it with its children. One that left its session may live on and hold the pipes: nobody reads to their end."""
+    """Kill it with its children. One that left its session may live on with the pipes: nobody reads to their end."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     # Not for long: a program of another user's could not be killed.
