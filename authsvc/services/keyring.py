@@ -52,9 +52,14 @@ class Keyring(NeverPickled):
         return next(reversed(self._wrappers.values()))
 
     @property
+    def wrappers(self) -> list[KeyWrapper]:
+        """All KEKs that the settings name, the wanted one first."""
+        return list(reversed(self._wrappers.values()))
+
+    @property
     def raw(self) -> list[RawKeyWrapper]:
         """Those whose bytes are here, the wanted one first."""
-        return [each for each in reversed(self._wrappers.values()) if isinstance(each, RawKeyWrapper)]
+        return [each for each in self.wrappers if isinstance(each, RawKeyWrapper)]
 
     def holds(self, kek_id: bytes) -> bool:
         """Whether the settings name this KEK."""

@@ -20,7 +20,14 @@ from authsvc.services.kek_adoption import WrongKek
 from authsvc.services.kek_rotation import RotationRefused, rotate_kek
 from authsvc.services.readiness import readiness
 from authsvc.store import migrate
-from authsvc.store.data_keys import DataKeyRow, delete_data_key, insert_data_keys, kek_status, load_data_key
+from authsvc.store.data_keys import (
+    DataKeyRow,
+    delete_data_key,
+    insert_data_keys,
+    kek_status,
+    load_data_key,
+    set_kek_status,
+)
 from device_sdk.errors import TandemError
 from mpc.primitives.rng import SystemRng
 
@@ -170,13 +177,17 @@ class TestRotation:
         owners = {bytes(row[0]) for row in server.dump()["data_keys"]}
         killed = 0
         for die_at in count():
-            if not run_rotation(folder, clock, [NEW, KEK], die_at):
+            with server.store.read() as conn:
+                is_over = kek_status(conn, OLD_WRAPPER.key_id) == "retired"
+            if not run_rotation(folder, clock, [NEW] if is_over else [NEW, KEK], die_at):
                 break
             killed += 1
             assert_sound(folder)
             assert set().union(*keys_by_kek(server).values()) == owners
             if killed % 2:
-                reader = restarted(moving, NEW_WRAPPER, OLD_WRAPPER)
+                with server.store.read() as conn:
+                    is_over = kek_status(conn, OLD_WRAPPER.key_id) == "retired"
+                reader = restarted(moving, NEW_WRAPPER, *([] if is_over else [OLD_WRAPPER]))
                 phone.network.serve = reader.serve
                 assert phone.get() > 0 and phone.confirm()
                 reader.close()
@@ -203,7 +214,7 @@ class TestRotation:
     def test_it_does_not_go_back(self, server: Server, moving: Server) -> None:
         """A host whose settings were forgotten must not carry everything back to the key that leaked."""
         rotate_kek(moving.ctx)
-        with pytest.raises(WrongKek, match="retired"):
+        with pytest.raises(WrongKek, match="not taken any more"):
             restarted(server, OLD_WRAPPER, NEW_WRAPPER)
         server.ctx.keyring._wrappers = {NEW_WRAPPER.key_id: NEW_WRAPPER, OLD_WRAPPER.key_id: OLD_WRAPPER}
         with pytest.raises(RotationRefused, match="does not come back"):
@@ -288,6 +299,24 @@ class TestAttacksOnDataKeys:
         assert_nothing_comes_out(phone, reader)
         reader.close()
 
+    def test_a_retired_key_does_not_stay_in_the_settings(self, phone: Phone, server: Server, moving: Server) -> None:
+        """Whoever can write to the database could call it current again, and have rows under it opened."""
+        before = row_of(server, phone.id)
+        rotate_kek(moving.ctx)
+        with pytest.raises(WrongKek, match="take it out of kek_previous"):
+            restarted(moving, NEW_WRAPPER, OLD_WRAPPER)
+        phone.network.serve = moving.serve
+        assert phone.get() > 0 and phone.confirm(), "a server that is running goes on"
+        put(server, before)
+        with server.store.write() as conn:
+            set_kek_status(conn, OLD_WRAPPER.key_id, "leaving", 0.0)
+        alone = restarted(moving, NEW_WRAPPER)
+        phone.network.serve = alone.serve
+        with pytest.raises(TandemError):
+            phone.get()
+        assert phone.network.answers[-1][1].status == 503
+        alone.close()
+
     def test_a_row_from_before_the_rotation_put_back(self, phone: Phone, server: Server, moving: Server) -> None:
         """The old key leaked: its holder can write a data key of his own choice under it."""
         chosen = OLD_WRAPPER.wrap(b"x" * 32, b"")
@@ -296,7 +325,8 @@ class TestAttacksOnDataKeys:
         after = row_of(server, phone.id)
         for old in (before, DataKeyRow(phone.id, OLD_WRAPPER.key_id, chosen)):
             put(server, old)
-            reader = restarted(moving, NEW_WRAPPER, OLD_WRAPPER)  # the settings still name the old one
+            reader = restarted(moving, NEW_WRAPPER)
+            reader.ctx.keyring._wrappers = dict(moving.ctx.keyring._wrappers)  # not restarted since the rotation
             assert_nothing_comes_out(phone, reader)
             again = rotate_kek(reader.ctx)
             assert again.unreadable == (phone.id,) and again.rewrapped == 0, "and it is not brought back by the way"
