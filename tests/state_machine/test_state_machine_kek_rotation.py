@@ -416,6 +416,17 @@ class TestKeyring:
         for owner in owners:
             assert server.ctx.data_key(owner).open("sealed_key", b"", sealed[owner]) == owner
 
+    def test_the_servers_own_key_is_never_dropped_from_memory(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Checkpoints are sealed inside a transaction that nobody writes beside: no place to wait for a key service."""
+        monkeypatch.setattr("authsvc.services.keyring._KEPT_KEYS", 2)
+        own = server.ctx.data_key(SERVER_OWNER)
+        for owner in more_owners(server, 3):
+            server.ctx.data_key(owner)
+        server.ctx.keyring._wrappers = {}
+        assert server.ctx.data_key(SERVER_OWNER) is own
+
     def test_unfinished_enrolments_leave_no_key_behind(self, tmp_path: Path, server: Server) -> None:
         code = administration.issue_code(server.ctx, label="Eve").code
         before = len(server.dump()["data_keys"])
