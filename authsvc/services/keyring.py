@@ -20,6 +20,7 @@ from ..sealing import DATA_KEY_BYTES, SERVER_OWNER, DataKey, SealingError
 from ..store.data_keys import DataKeyRow, current_kek, insert_data_keys, load_data_key
 
 _KEPT_KEYS = 4096
+_REMEMBERED_ERASURES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,14 @@ class Keyring(NeverPickled):
     keys go under that one. A server that does not have it makes none.
     """
 
-    __slots__ = ("_health", "_keys", "_lock", "_wrappers")
+    __slots__ = ("_erased", "_health", "_keys", "_lock", "_wrappers")
 
     def __init__(self, wrappers: Sequence[KeyWrapper], health: KeyHealth | None = None) -> None:
         """wrappers: the one that should be current first, then those that a rotation takes rows away from."""
         self._wrappers = {wrapper.key_id: wrapper for wrapper in reversed(wrappers)}
         self._health = health or KeyHealth()
         self._keys: OrderedDict[bytes, DataKey] = OrderedDict()
+        self._erased: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -113,6 +115,8 @@ class Keyring(NeverPickled):
             raise SealingError("the data key is wrapped under a key-encryption key that is retired or unknown")
         key = DataKey(owner_id, self.unwrapped(row))
         with self._lock:
+            if owner_id in self._erased:  # this row is from a snapshot of before the erasure
+                return key
             self._keys[owner_id] = key
             while len(self._keys) > _KEPT_KEYS:
                 # Never the server's own: it is used inside transactions beside which nobody writes.
@@ -129,9 +133,16 @@ class Keyring(NeverPickled):
             return  # whoever needs the key will say so
 
     def forget(self, owner_id: bytes) -> None:
-        """Drop an erased owner's key from this process's memory."""
+        """Drop an erased owner's key from this process's memory, and keep it no more.
+
+        Others may have begun to read before the erasure was committed, and find the row at any time until they end;
+        so what is remembered is the owner, and for longer than a transaction lives.
+        """
         with self._lock:
             self._keys.pop(owner_id, None)
+            self._erased[owner_id] = None
+            while len(self._erased) > _REMEMBERED_ERASURES:
+                self._erased.popitem(last=False)
 
     def unwrapped(self, row: DataKeyRow) -> bytes:
         """The bytes of a data key, whatever the state of its KEK. Raises SealingError, KeyUnavailable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -426,6 +427,26 @@ class TestKeyring:
             server.ctx.data_key(owner)
         server.ctx.keyring._wrappers = {}
         assert server.ctx.data_key(SERVER_OWNER) is own
+
+    def test_a_reader_from_before_an_erasure_does_not_keep_the_key(self, server: Server) -> None:
+        """Its snapshot still shows the row; kept in memory, the key would outlive the person in it for weeks."""
+        gone, other = more_owners(server, 2)
+        keyring = server.ctx.keyring
+
+        def erase() -> None:
+            with server.store.write() as conn:
+                delete_data_key(conn, gone)
+            keyring.forget(gone)
+
+        with server.store.read() as conn:
+            assert load_data_key(conn, gone) is not None
+            erasing = threading.Thread(target=erase)
+            erasing.start()
+            erasing.join()
+            assert keyring.key_of(conn, gone) is not keyring.key_of(conn, gone)
+            assert keyring.key_of(conn, other) is keyring.key_of(conn, other)
+        with pytest.raises(SealingError):
+            server.ctx.data_key(gone)
 
     def test_unfinished_enrolments_leave_no_key_behind(self, tmp_path: Path, server: Server) -> None:
         code = administration.issue_code(server.ctx, label="Eve").code
