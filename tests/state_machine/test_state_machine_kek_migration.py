@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from state_machine_databases import database_url
 from state_machine_harness import KEK, Clock, Phone, Server
 
@@ -25,7 +25,7 @@ from authsvc.services.kek_adoption import WrongKek, adopt_kek
 from authsvc.services.kek_rotation import rotate_kek
 from authsvc.services.keyring import Keyring
 from authsvc.store import migrate
-from authsvc.store.data_keys import delete_data_key
+from authsvc.store.data_keys import DataKeyRow, delete_data_key, insert_data_keys
 from authsvc.store.engine import Store
 from mpc.primitives.hpke import HpkeSuite
 
@@ -192,6 +192,44 @@ def test_a_database_of_0002_is_taken_over_with_its_own_key_alone(full: Server, s
     both = Keyring([_InAToken(OTHER), RawKeyWrapper(KEK)])  # type: ignore[list-item]
     adopt_kek(store, both)
     assert {bytes(row[1]) for row in full.dump()["data_keys"]} == {RawKeyWrapper(KEK).key_id}
+
+
+def test_the_keys_of_many_people_are_stored_while_the_next_are_wrapped(
+    full: Server, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL would end the transaction while the keys of all lie in memory, and the upgrade with it."""
+    for _ in range(3):
+        recipients.create(full.ctx, suite=HpkeSuite.X25519)
+    migrate.downgrade(store, "0002", full.ctx.keyring)
+    migrate.upgrade(store)
+    sizes: list[int] = []
+
+    def counted(conn: Any, rows: list[DataKeyRow]) -> None:
+        sizes.append(len(rows))
+        insert_data_keys(conn, rows)
+
+    monkeypatch.setattr("authsvc.services.kek_adoption._BATCH", 2)
+    monkeypatch.setattr("authsvc.services.kek_adoption.insert_data_keys", counted)
+    adopt_kek(store, Keyring([RawKeyWrapper(KEK)]))
+    assert sizes == [2, 2, 2] and len(full.dump()["data_keys"]) == 6
+
+
+def test_a_migration_may_compute_for_as_long_as_it_needs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statements of a large database are far apart; a server that works must still not hold others up for long."""
+    if store.engine.dialect.name != "postgresql":
+        return  # SQLite ends no transaction by itself
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "authsvc.store.migrate.command.upgrade",
+        lambda config, revision: seen.append(patience(config.attributes["connection"])),
+    )
+    migrate.upgrade(store)
+    with store.read() as conn:
+        assert (seen, patience(conn)) == (["0"], "5s")
+
+
+def patience(conn: Connection) -> str:
+    return str(conn.execute(text("SHOW idle_in_transaction_session_timeout")).scalar())
 
 
 def test_down_and_up_again_gives_the_tables_of_a_fresh_database(full: Server, store: Store, folder: Path) -> None:

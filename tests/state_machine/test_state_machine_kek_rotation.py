@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from authsvc.services.kek_adoption import WrongKek
 from authsvc.services.kek_rotation import RotationRefused, rotate_kek
 from authsvc.services.readiness import readiness
 from authsvc.store import migrate
-from authsvc.store.data_keys import DataKeyRow, delete_data_key, insert_data_keys, kek_status, load_data_key
+from authsvc.store.data_keys import (
+    DataKeyRow,
+    delete_data_key,
+    insert_data_keys,
+    kek_status,
+    load_data_key,
+    set_kek_status,
+)
 from device_sdk.errors import TandemError
 from mpc.primitives.rng import SystemRng
 
@@ -170,13 +178,17 @@ class TestRotation:
         owners = {bytes(row[0]) for row in server.dump()["data_keys"]}
         killed = 0
         for die_at in count():
-            if not run_rotation(folder, clock, [NEW, KEK], die_at):
+            with server.store.read() as conn:
+                is_over = kek_status(conn, OLD_WRAPPER.key_id) == "retired"
+            if not run_rotation(folder, clock, [NEW] if is_over else [NEW, KEK], die_at):
                 break
             killed += 1
             assert_sound(folder)
             assert set().union(*keys_by_kek(server).values()) == owners
             if killed % 2:
-                reader = restarted(moving, NEW_WRAPPER, OLD_WRAPPER)
+                with server.store.read() as conn:
+                    is_over = kek_status(conn, OLD_WRAPPER.key_id) == "retired"
+                reader = restarted(moving, NEW_WRAPPER, *([] if is_over else [OLD_WRAPPER]))
                 phone.network.serve = reader.serve
                 assert phone.get() > 0 and phone.confirm()
                 reader.close()
@@ -203,7 +215,7 @@ class TestRotation:
     def test_it_does_not_go_back(self, server: Server, moving: Server) -> None:
         """A host whose settings were forgotten must not carry everything back to the key that leaked."""
         rotate_kek(moving.ctx)
-        with pytest.raises(WrongKek, match="retired"):
+        with pytest.raises(WrongKek, match="not taken any more"):
             restarted(server, OLD_WRAPPER, NEW_WRAPPER)
         server.ctx.keyring._wrappers = {NEW_WRAPPER.key_id: NEW_WRAPPER, OLD_WRAPPER.key_id: OLD_WRAPPER}
         with pytest.raises(RotationRefused, match="does not come back"):
@@ -234,6 +246,26 @@ class TestRotation:
             rotate_kek(server.ctx)
         assert server.dump() == before
         check_usable(OLD_WRAPPER)
+
+    @pytest.mark.parametrize("opens_to", [None, bytes(32)])
+    def test_an_answer_that_does_not_open_replaces_nothing(
+        self, server: Server, moving: Server, opens_to: bytes | None
+    ) -> None:
+        """The row is the only copy: a key service that answers rubbish would cost people all they have."""
+
+        class Rubbish(RawKeyWrapper):
+            def wrap(self, data_key: bytes, context: bytes) -> bytes:
+                return bytes(60) if opens_to is None else super().wrap(opens_to, context)
+
+        def from_now_on(done: int, total: int) -> None:
+            moving.ctx.keyring._wrappers[NEW_WRAPPER.key_id] = Rubbish(NEW)
+
+        before = server.dump()["data_keys"]
+        with pytest.raises(KeyUnavailable) as raised:
+            rotate_kek(moving.ctx, progress=from_now_on)
+        assert raised.value.fault == "bad_answer" and server.dump()["data_keys"] == before
+        with pytest.raises(KeyUnavailable):
+            moving.ctx.keyring.new_key(SystemRng(), b"n" * 16, NEW_WRAPPER.key_id)
 
     def test_a_person_erased_in_the_middle_is_not_brought_back(self, server: Server, moving: Server) -> None:
         """Between reading a row and writing it again lies a key service, and time enough for an operator."""
@@ -268,6 +300,24 @@ class TestAttacksOnDataKeys:
         assert_nothing_comes_out(phone, reader)
         reader.close()
 
+    def test_a_retired_key_does_not_stay_in_the_settings(self, phone: Phone, server: Server, moving: Server) -> None:
+        """Whoever can write to the database could call it current again, and have rows under it opened."""
+        before = row_of(server, phone.id)
+        rotate_kek(moving.ctx)
+        with pytest.raises(WrongKek, match="take it out of kek_previous"):
+            restarted(moving, NEW_WRAPPER, OLD_WRAPPER)
+        phone.network.serve = moving.serve
+        assert phone.get() > 0 and phone.confirm(), "a server that is running goes on"
+        put(server, before)
+        with server.store.write() as conn:
+            set_kek_status(conn, OLD_WRAPPER.key_id, "leaving", 0.0)
+        alone = restarted(moving, NEW_WRAPPER)
+        phone.network.serve = alone.serve
+        with pytest.raises(TandemError):
+            phone.get()
+        assert phone.network.answers[-1][1].status == 503
+        alone.close()
+
     def test_a_row_from_before_the_rotation_put_back(self, phone: Phone, server: Server, moving: Server) -> None:
         """The old key leaked: its holder can write a data key of his own choice under it."""
         chosen = OLD_WRAPPER.wrap(b"x" * 32, b"")
@@ -276,7 +326,8 @@ class TestAttacksOnDataKeys:
         after = row_of(server, phone.id)
         for old in (before, DataKeyRow(phone.id, OLD_WRAPPER.key_id, chosen)):
             put(server, old)
-            reader = restarted(moving, NEW_WRAPPER, OLD_WRAPPER)  # the settings still name the old one
+            reader = restarted(moving, NEW_WRAPPER)
+            reader.ctx.keyring._wrappers = dict(moving.ctx.keyring._wrappers)  # not restarted since the rotation
             assert_nothing_comes_out(phone, reader)
             again = rotate_kek(reader.ctx)
             assert again.unreadable == (phone.id,) and again.rewrapped == 0, "and it is not brought back by the way"
@@ -365,6 +416,37 @@ class TestKeyring:
         assert len(server.ctx.keyring._keys) == 2
         for owner in owners:
             assert server.ctx.data_key(owner).open("sealed_key", b"", sealed[owner]) == owner
+
+    def test_the_servers_own_key_is_never_dropped_from_memory(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Checkpoints are sealed inside a transaction that nobody writes beside: no place to wait for a key service."""
+        monkeypatch.setattr("authsvc.services.keyring._KEPT_KEYS", 2)
+        own = server.ctx.data_key(SERVER_OWNER)
+        for owner in more_owners(server, 3):
+            server.ctx.data_key(owner)
+        server.ctx.keyring._wrappers = {}
+        assert server.ctx.data_key(SERVER_OWNER) is own
+
+    def test_a_reader_from_before_an_erasure_does_not_keep_the_key(self, server: Server) -> None:
+        """Its snapshot still shows the row; kept in memory, the key would outlive the person in it for weeks."""
+        gone, other = more_owners(server, 2)
+        keyring = server.ctx.keyring
+
+        def erase() -> None:
+            with server.store.write() as conn:
+                delete_data_key(conn, gone)
+            keyring.forget(gone)
+
+        with server.store.read() as conn:
+            assert load_data_key(conn, gone) is not None
+            erasing = threading.Thread(target=erase)
+            erasing.start()
+            erasing.join()
+            assert keyring.key_of(conn, gone) is not keyring.key_of(conn, gone)
+            assert keyring.key_of(conn, other) is keyring.key_of(conn, other)
+        with pytest.raises(SealingError):
+            server.ctx.data_key(gone)
 
     def test_unfinished_enrolments_leave_no_key_behind(self, tmp_path: Path, server: Server) -> None:
         code = administration.issue_code(server.ctx, label="Eve").code
