@@ -56,9 +56,9 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Walk the whole log and name every deletion, change, insertion or reordering. Exit code 1 if there is one."""
-    kept = None if since_checkpoint is None else read_input(since_checkpoint, MAX_CHECKPOINT_BYTES)
-    key = None if public_key is None else _read_key(public_key)
     with context() as ctx, _bar() as progress:
+        kept = None if since_checkpoint is None else read_input(since_checkpoint, MAX_CHECKPOINT_BYTES)
+        key = None if public_key is None else _read_key(public_key)
         try:
             report = audit_verification.verify_log(ctx, kept=kept, public_key=key, progress=progress)
         except DecodeError as error:
@@ -220,6 +220,8 @@ def _iso(text: str) -> float:
 def _tampering_told() -> Iterator[None]:
     try:
         yield
+    except checkpoints.AuditLogAltered as altered:
+        fail(f"the audit log was altered, and nothing is signed: {altered}; `authsvc audit verify` tells more")
     except (SealingError, DecodeError, ValueError):
         fail("the signing key or the last checkpoint was changed; `authsvc audit verify` tells what")
 

@@ -84,7 +84,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Keep the events; chain, checkpoints and the key that signed them go."""
     op.drop_table("audit_checkpoints")
-    op.execute("DELETE FROM server_state WHERE name IN ('audit_chain', 'audit_key', 'audit_head')")
+    op.execute("DELETE FROM server_state WHERE name IN ('audit_chain', 'audit_key', 'audit_head', 'audit_begun')")
     for name in ("ix_events_server_chain", "ix_events_chain", "ix_events_at"):
         op.drop_index(name, "events")
     for column in ("hash", "seq"):
