@@ -42,7 +42,7 @@ _server_state = sa.table("server_state", sa.column("name", sa.Text), sa.column("
 
 
 def upgrade() -> None:
-    """Chain the events that exist, in the order of their ids, and begin the history of every enrolment.
+    """Chain the events that exist, in the order of their ids, and begin the history of every enrolment but erased ones.
 
     Logins made before have left no events; `history_begun` says so, with the epoch from which on they do.
     """
@@ -139,7 +139,14 @@ def _chain_one(conn: sa.Connection, owner: bytes, rows: Iterator[Any]) -> tuple[
 
 def _begin_histories(conn: sa.Connection) -> None:
     at = time.time()
-    query = sa.select(*_enrolments.c).where(_enrolments.c.status != "enrolling")
+    # An erasure ends a chain; the row of an erased enrolment may be left, and comes from a later revision as a revoked
+    # one.
+    erased = sa.select(_events.c.enrolment_id).where(
+        _events.c.name == "enrolment_erased", _events.c.enrolment_id == _enrolments.c.id
+    )
+    query = sa.select(*_enrolments.c).where(
+        _enrolments.c.status != "enrolling", ~sa.exists(erased.correlate(_enrolments))
+    )
     for owner, _, epoch, last_index, seq, previous in _pages(conn, query):
         detail = json.dumps({"epoch": epoch, "last_index": last_index}, sort_keys=True, separators=(",", ":"))
         digest = event_hash(previous, seq + 1, at, owner, "history_begun", detail)
