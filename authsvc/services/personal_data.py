@@ -1,7 +1,8 @@
 """What is stored about one user: handing it out (GDPR, article 15), and erasing it (article 17).
 
-Events outlive an erasure. They name an enrolment by its random id and hold neither label nor address, so without the
-rows that go they tell nobody's story.
+Events outlive an erasure, since nothing can be taken out of a chain. They name an enrolment by its random id and hold
+neither label nor address. Those of logins hold the passkey's id and the relying party's, so whoever knows the passkey's
+id (the relying party does) can still read when it was used: what is left is pseudonymous, not anonymous.
 """
 
 from __future__ import annotations
