@@ -230,7 +230,8 @@ class DeviceState(NeverPickled):
             base_ot_id=pending.base_ot_id,
             base_keys=pending.base_keys,
             epoch=pending.epoch + 1,
-            ot_index=max(self.ot_index, last_index),
+            # The server has used up one index; where its answer was lost, the device knows so all the same.
+            ot_index=max(min(self.ot_index + 1, MAX_INDEX), last_index),
             template=pending.template,
             next=None,
             rotation=None,
