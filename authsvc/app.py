@@ -24,6 +24,7 @@ from .console.application import Console
 from .logs import configure_logs
 from .metrics import login_latency, tell_build
 from .services.checkpoint_thread import CheckpointThread
+from .services.checkpoints import begin_audit
 from .services.context import ServiceContext
 from .services.kek_adoption import adopt_kek, rotation_is_due
 from .services.keyring import Keyring
@@ -131,6 +132,7 @@ def create_context(settings: Settings) -> ServiceContext:
 
 
 def prepare_database(ctx: ServiceContext) -> None:
-    """Bring the database to this code's revision and check that the KEK is its own."""
+    """Bring the database to this code's revision, check that the KEK is its own, and begin its audit log."""
     migrate.upgrade(ctx.store)
     adopt_kek(ctx.store, ctx.keyring)
+    begin_audit(ctx)

@@ -74,6 +74,7 @@ def enrol(
         epoch=0,
         ot_index=0,
         template=own,
+        history_from=0,
     )
 
 

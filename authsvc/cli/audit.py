@@ -221,6 +221,8 @@ def _iso(text: str) -> float:
 def _tampering_told() -> Iterator[None]:
     try:
         yield
+    except checkpoints.AuditLogAltered as altered:
+        fail(f"the audit log was altered, and nothing is signed: {altered}; `authsvc audit verify` tells more")
     except (SealingError, DecodeError, ValueError):
         fail("the signing key or the last checkpoint was changed; `authsvc audit verify` tells what")
 
