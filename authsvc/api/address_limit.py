@@ -12,13 +12,14 @@ from ..observation import current
 from ..services.context import ServiceContext
 from ..services.rate_limits import by_address, spend, spend_at_hand
 from ..store.engine import StoreUnavailable
-from .observed import PROBES
 from .problems import response_to
+
+_UNLIMITED = "/healthz"
+"""Costs less than the limit. A supervisor must not take a server that is flooded for a dead one."""
 
 
 class AddressLimit:
-    """ASGI, inside `ObservedRequests`, which says whose request it is. Probes and requests of nobody in particular
-    pass.
+    """ASGI, inside `ObservedRequests`, which says whose request it is. Requests of nobody in particular pass.
 
     taker: one thread for the transactions that take tokens, so that a crowd waiting for the workers does not make the
     refusal of a flood wait too.
@@ -31,7 +32,7 @@ class AddressLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        refusal = await self._refusal(scope) if scope["type"] == "http" and scope["path"] not in PROBES else None
+        refusal = await self._refusal(scope) if scope["type"] == "http" and scope["path"] != _UNLIMITED else None
         if refusal is not None:
             response = response_to(refusal)
             assert response is not None

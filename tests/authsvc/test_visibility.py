@@ -183,8 +183,9 @@ class TestAddresses:
             assert told == [401] * 5 + [429] * 3
             assert (refused.status_code, refused.json()["code"]) == (429, "throttled")
             assert 1 <= int(refused.headers["retry-after"]) <= 100
-            assert here.get("/healthz").status_code == here.get("/readyz").status_code == 200
-            assert now()["tandem_rate_limited_total", "address"] == before + 4
+            assert here.get("/healthz").status_code == 200
+            assert here.get("/readyz").status_code == here.get("/metrics").status_code == 429
+            assert now()["tandem_rate_limited_total", "address"] == before + 6
             elsewhere = TestClient(app, client=ELSEWHERE)
             assert elsewhere.post("/v1/logins", content=b"x", headers=CBOR).status_code == 401
         with TestClient(create_app(settings(tmp_path, limits={"address_burst": 5, "address_requests_per_s": 0.01})),
