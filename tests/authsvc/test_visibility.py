@@ -192,6 +192,21 @@ class TestAddresses:
                         client=HERE) as again:  # fmt: skip
             assert again.get("/v1/profiles/sim-512").status_code == 429, "a restart gave the rate back"
 
+    def test_many_networks_of_one_ipv6_site_share_a_larger_rate(self, tmp_path: Path) -> None:
+        """A /48 costs next to nothing, and has 65,536 networks, each of which would have a whole rate."""
+        app = create_app(settings(tmp_path, limits={"address_burst": 5, "address_requests_per_s": 0.01}))
+        before = now().get(("tandem_rate_limited_total", "site"), 0)
+
+        def ask(address: str) -> int:
+            client = TestClient(app, client=(address, 4711))
+            return client.get("/v1/profiles/sim-512").status_code
+
+        with TestClient(app):
+            told = [ask(f"2001:db8:1:{number:x}::1") for number in range(46)]
+            assert [ask("2001:db8:2::1"), ask("203.0.113.7")] == [200, 200]
+            assert told == [200] * 40 + [429] * 6
+        assert now()["tandem_rate_limited_total", "site"] == before + 6
+
     def test_a_limit_of_nought_is_off(self, tmp_path: Path) -> None:
         limits = {"address_burst": 1, "address_requests_per_s": 0}
         with TestClient(create_app(settings(tmp_path, limits=limits)), client=HERE) as client:
