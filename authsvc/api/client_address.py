@@ -24,8 +24,9 @@ _SITE_BITS = 48
 def client_address(scope: dict[str, Any], trusted: Sequence[Network]) -> str | None:
     """The address or network that a request counts against, in text; None if it would stand for everybody.
 
-    That is so for a trusted proxy which does not say for whom it speaks (a balancer that passes TCP through), and for a
-    peer on this machine: a proxy that was not named, or the operator. scope: ASGI's.
+    That is so for a trusted proxy which does not say for whom it speaks, and for a peer on this machine: a proxy that
+    was not named, or the operator. A balancer that passes TCP through must never be trusted: it adds no header, so its
+    clients would write theirs as they like. scope: ASGI's.
     """
     peer = _parsed((scope.get("client") or ("",))[0])
     if peer is None:

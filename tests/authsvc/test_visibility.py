@@ -150,7 +150,7 @@ class TestAddresses:
             ("10.0.0.1", ["1.1.1.1", "198.51.100.1, 10.9.9.9"], "198.51.100.1"),
             ("10.0.0.1", ["198.51.100.1:5123"], "198.51.100.1"),
             ("10.0.0.1", ["[2001:db8::5]:5123"], "2001:db8::/64"),
-            ("10.0.0.1", [], None),  # passes TCP through: all its clients would share one bucket
+            ("10.0.0.1", [], None),
             ("10.0.0.1", ["10.2.2.2"], None),
             ("10.0.0.1", ["198.51.100.1, unknown"], None),
             ("2001:db8:1::1", ["198.51.100.1"], "198.51.100.1"),
@@ -173,6 +173,15 @@ class TestAddresses:
     def test_a_proxy_that_is_no_address_is_a_wrong_setting(self, wrong: str) -> None:
         with pytest.raises(SettingsError, match="trusted_proxies"):
             load_settings(trusted_proxies=[wrong])
+
+    def test_proxies_in_front_of_tls_must_be_said_to_open_it(self, tmp_path: Path) -> None:
+        """Through a balancer that passes TCP through a client's own X-Forwarded-For would come from a trusted peer."""
+        tls = {"tls_cert_file": tmp_path / "cert", "tls_key_file": tmp_path / "key"}
+        with pytest.raises(SettingsError, match="never name a balancer that passes TCP through"):
+            load_settings(trusted_proxies=["10.0.0.1"], **tls)
+        assert load_settings(trusted_proxies=["10.0.0.1"], proxies_reencrypt=True, **tls).proxies_reencrypt
+        assert load_settings(**tls).trusted_proxies == []
+        assert load_settings(trusted_proxies=["10.0.0.1"]).trusted_proxies == ["10.0.0.1"]
 
     def test_an_address_is_refused_before_token_and_body_and_others_are_not(self, tmp_path: Path) -> None:
         app = create_app(settings(tmp_path, limits={"address_burst": 5, "address_requests_per_s": 0.01}))
