@@ -23,6 +23,7 @@ from .api.problems import install_problem_handlers
 from .console.application import Console
 from .logs import configure_logs
 from .metrics import login_latency, tell_build
+from .places import Places
 from .services.checkpoint_thread import CheckpointThread
 from .services.checkpoints import begin_audit
 from .services.context import ServiceContext
@@ -87,10 +88,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router())
     app.include_router(admin.router(ctx))
     openapi.describe(app, ctx.policy)
-    app.add_middleware(AdminGate, ctx=ctx, body_timeout_s=settings.body_timeout_s)
+    places = Places(settings.max_queued)  # for everything but the protocol
+    app.add_middleware(BoundedRequests, places=places)
+    app.add_middleware(AdminGate, ctx=ctx, places=places, body_timeout_s=settings.body_timeout_s)
     if settings.console:
-        app.add_middleware(Console, ctx=ctx)
-    app.add_middleware(BoundedRequests, most=settings.max_queued)
+        app.add_middleware(Console, ctx=ctx, places=places)
     # What is added later stands further out: a login passes through the next three and nothing else.
     app.add_middleware(
         protocol.ProtocolRoutes,

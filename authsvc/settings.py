@@ -254,6 +254,8 @@ class Settings(BaseSettings):
     """How often the events since the last checkpoint are signed."""
     trusted_proxies: list[str] = []
     """Addresses and networks whose X-Forwarded-For is believed."""
+    proxies_reencrypt: bool = False
+    """Says that each of them opens TLS and encrypts again, where `tls_cert_file` has it end in this process too."""
     log_level: LogLevel = "info"
     log_addresses: bool = False
     tracing: bool = False
@@ -300,6 +302,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"set {one} or {other}, not both")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file belong together")
+        if self.trusted_proxies and self.tls_cert_file is not None and not self.proxies_reencrypt:
+            # What passes TCP through cannot write a header: whatever X-Forwarded-For comes from there is a client's.
+            raise ValueError(
+                "trusted_proxies with tls_cert_file: name only proxies that open TLS and encrypt again, and say so with"
+                " proxies_reencrypt = true; never name a balancer that passes TCP through"
+            )
         if not set(self.provisioned_only_rp_ids) <= set(self.allowed_rp_ids):
             # A misspelt name would leave the relying party that was meant open to keys of the devices' own.
             raise ValueError("provisioned_only_rp_ids: each must also be in allowed_rp_ids")

@@ -164,6 +164,7 @@ def test_readiness_tells_when_the_key_service_is_down(
 ) -> None:
     """And nothing of it reaches a stranger but yes or no."""
     monkeypatch.setattr("authsvc.key_port.health.ASKED_EVERY_S", 0.0)
+    monkeypatch.setattr("authsvc.services.readiness.KEPT_S", 0.0)
     (tmp_path / "policy.toml").write_text(command_table("kek_command", transit, tmp_path, 1))
     with TestClient(create_app(load_settings())) as client:
         assert client.get("/readyz").json() == {
