@@ -41,6 +41,7 @@ POSTS = (
     "/v1/rotations",
     "/v1/rotations/finish",
     "/v1/rotations/settle",
+    "/v1/history",
 )
 CBOR = {"content-type": "application/cbor"}
 
