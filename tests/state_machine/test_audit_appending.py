@@ -37,13 +37,14 @@ from authsvc.services.checkpoints import write_checkpoint
 from authsvc.store.checkpoints import checkpoints, latest_checkpoint
 from authsvc.store.engine import Store
 from authsvc.store.enrolments import load_enrolment, update_enrolment
-from authsvc.store.events import EnrolmentChain, EventRow, append_event, find_events, list_events
+from authsvc.store.event_search import EventFilter, search_events
+from authsvc.store.events import EnrolmentChain, EventRow, append_event, list_events
 from device_sdk.errors import NoMatch
 
 
 def all_events(server: Server) -> list[EventRow]:
     with server.store.read() as conn:
-        return find_events(conn, limit=10**6)
+        return search_events(conn, EventFilter(), limit=10**6)
 
 
 def append(store: Store, owner: bytes | None, times: int) -> None:

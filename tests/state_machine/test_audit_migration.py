@@ -20,7 +20,8 @@ from authsvc.services.context import ServiceContext
 from authsvc.services.keyring import Keyring
 from authsvc.store import migrate
 from authsvc.store.engine import Store
-from authsvc.store.events import append_event, events_after, find_events
+from authsvc.store.event_search import EventFilter, search_events
+from authsvc.store.events import append_event, events_after
 from authsvc.store.server_state import load_state
 from mpc.primitives.rng import SystemRng
 
@@ -107,7 +108,7 @@ def test_no_label_is_chained(store: Store) -> None:
     migrate.upgrade(store)
 
     with store.read() as conn:
-        everything = [row.detail for row in find_events(conn)]
+        everything = [row.detail for row in search_events(conn, EventFilter(), limit=100)]
     assert not any("Liddell" in detail for detail in everything)
     assert '{"lifetime_s":60}' in everything
 

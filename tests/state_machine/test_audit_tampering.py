@@ -22,7 +22,8 @@ from authsvc.services.audit_verification import Report, verify_log
 from authsvc.services.checkpoint_document import SignedCheckpoint
 from authsvc.services.checkpoints import AuditLogAltered, write_checkpoint
 from authsvc.store.checkpoints import latest_checkpoint
-from authsvc.store.events import EventRow, append_event, events_after, find_events, server_head
+from authsvc.store.event_search import EventFilter, search_events
+from authsvc.store.events import EventRow, append_event, events_after, server_head
 from authsvc.store.server_state import load_state
 from device_sdk.errors import NoMatch
 from mpc.errors import DecodeError
@@ -183,7 +184,11 @@ def test_all_broken_places_are_named(log: Tampered) -> None:
 
 def test_an_event_of_the_server_that_is_changed_or_deleted_is_noticed(log: Tampered) -> None:
     with log.server.store.read() as conn:
-        issued = [event for event in find_events(conn, name="code_issued") if event.enrolment_id is None]
+        issued = [
+            event
+            for event in search_events(conn, EventFilter(name="code_issued"), limit=100)
+            if event.enrolment_id is None
+        ]
     log.sql("UPDATE events SET detail = '{}' WHERE id = :id", id=issued[1].id)
     log.sql("DELETE FROM events WHERE id = :id", id=issued[0].id)
 
@@ -234,7 +239,7 @@ def _swap(log: Tampered, one: EventRow, other: EventRow, columns: tuple[str, ...
             log.sql("UPDATE events SET id = :new WHERE id = :old", old=old, new=new)
         return
     with log.server.store.read() as conn:
-        rows = {row.id: row for row in find_events(conn, limit=1000)}
+        rows = {row.id: row for row in search_events(conn, EventFilter(), limit=1000)}
     for here, there in ((one.id, other.id), (other.id, one.id)):
         setting = ", ".join(f"{column} = :{column}" for column in columns)
         log.sql(
@@ -535,5 +540,9 @@ def test_values_of_another_type_are_noticed_and_stop_nothing(log: Tampered, stat
 
 def test_the_head_of_the_server_is_what_its_last_event_says(log: Tampered) -> None:
     with log.server.store.read() as conn:
-        last = next(event for event in find_events(conn, name="code_issued") if event.enrolment_id is None)
+        last = next(
+            event
+            for event in search_events(conn, EventFilter(name="code_issued"), limit=100)
+            if event.enrolment_id is None
+        )
         assert server_head(conn) == {"audit_seq": last.seq, "audit_hash": last.hash}
