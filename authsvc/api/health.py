@@ -30,7 +30,9 @@ def router(ctx: ServiceContext, head: str | None) -> APIRouter:
         """200 if the database is reachable and at the right revision, and the key-encryption key works and opens it;
         else 503. Looked at once a second at most.
         """
-        checks = asked.at_hand() or await anyio.to_thread.run_sync(asked.check, limiter=one_thread)
+        checks = asked.at_hand()
+        if checks is None:
+            checks = await anyio.to_thread.run_sync(asked.check, limiter=one_thread)
         ready = all(checks.values())
         document = {"status": "ready" if ready else "not ready", "checks": checks}
         return JSONResponse(document, 200 if ready else 503, {"Cache-Control": "no-store"})
