@@ -22,7 +22,7 @@ from .api.observed import ObservedRequests
 from .api.problems import install_problem_handlers
 from .console.application import Console
 from .logs import configure_logs
-from .metrics import login_latency, tell_build
+from .metrics import checkpoint_written, login_latency, tell_build
 from .places import Places
 from .services.checkpoint_thread import CheckpointThread
 from .services.checkpoints import begin_audit
@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     configure_logs(settings.log_level)
     ctx = create_context(settings)
     workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="tandem")
-    checkpoints = CheckpointThread(ctx, settings.audit_checkpoint_s)
+    checkpoints = CheckpointThread(ctx, settings.audit_checkpoint_s, checkpoint_written)
     taker = ThreadPoolExecutor(1, thread_name_prefix="tandem-limits")
     tracer = _tracer(settings)
 

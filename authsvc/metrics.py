@@ -23,6 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from .observation import Exchange
 from .services.context import LoginLatency
+from .store.checkpoints import CheckpointRow
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The library reads it when it is imported, and writes its values to files there."""
@@ -60,7 +61,19 @@ LOGINS = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
-RATE_LIMITED = Counter("tandem_rate_limited", "Requests refused by a rate limit.", ["limit"], registry=REGISTRY)
+RATE_LIMITED = Counter(
+    "tandem_rate_limited",
+    "Requests refused by a rate limit, or since every place in the queue was taken.",
+    ["limit"],
+    registry=REGISTRY,
+)
+CHECKPOINTS = Counter("tandem_checkpoints", "Signed checkpoints of the audit log written here.", registry=REGISTRY)
+LAST_CHECKPOINT = Gauge(
+    "tandem_last_checkpoint_timestamp_seconds",
+    "Unix time of the last checkpoint of the audit log written here; 0 before the first.",
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
 DATABASE_ERRORS = Counter(
     "tandem_database_errors", "Requests that the database did not serve: unreachable, locked, full.", registry=REGISTRY
 )
@@ -116,6 +129,12 @@ def count(route: str, exchange: Exchange, status: int, ended: float) -> None:
         RATE_LIMITED.labels(limit).inc()
     if exchange.database_failed:
         DATABASE_ERRORS.inc()
+
+
+def checkpoint_written(row: CheckpointRow) -> None:
+    """Count a checkpoint of the audit log."""
+    CHECKPOINTS.inc()
+    LAST_CHECKPOINT.set(row.at)
 
 
 def exposition() -> bytes:

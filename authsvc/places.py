@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .errors import Refused
+from .observation import was_limited
 
 
 class Places:
@@ -19,16 +20,16 @@ class Places:
     def __init__(self, most: int) -> None:
         self._left = most
 
-    @property
-    def is_one_free(self) -> bool:
-        """Whether `one` would not refuse now."""
-        return self._left > 0
+    def check(self) -> None:
+        """Refused("unavailable") if `one` would refuse now."""
+        if self._left <= 0:
+            was_limited("queue")
+            raise Refused("unavailable")
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """Held inside the block. Refused("unavailable")."""
-        if not self.is_one_free:
-            raise Refused("unavailable")
+        self.check()
         self._left -= 1
         try:
             yield

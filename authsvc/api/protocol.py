@@ -112,9 +112,8 @@ class ProtocolRoutes:
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         if request.method != "POST":
             return problem_response("method_not_allowed", headers={"Allow": "POST"})
-        if not self._places.is_one_free:
-            return problem_response("unavailable")  # before a byte of the body is waited for
         try:
+            self._places.check()  # before a byte of the body is waited for
             signed = await _signed_request(request, endpoint.max_body_bytes, self._body_timeout_s)
             with self._places.one():
                 loop = asyncio.get_running_loop()

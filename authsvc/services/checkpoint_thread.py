@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
 from ..logs import where
+from ..store.checkpoints import CheckpointRow
 from ..store.engine import StoreUnavailable
 from .checkpoints import AuditLogAltered, write_checkpoint
 from .context import ServiceContext
 
 
 class CheckpointThread:
-    """Every `interval_s` seconds, if events are new and nobody wrote a checkpoint meanwhile."""
+    """Every `interval_s` seconds, if events are new and nobody wrote a checkpoint meanwhile.
 
-    def __init__(self, ctx: ServiceContext, interval_s: float) -> None:
+    written: told each checkpoint that this thread wrote.
+    """
+
+    def __init__(
+        self, ctx: ServiceContext, interval_s: float, written: Callable[[CheckpointRow], None] = lambda _: None
+    ) -> None:
+        self._written = written
         self._ctx = ctx
         self._interval_s = interval_s
         self._stopping = threading.Event()
@@ -37,7 +45,9 @@ class CheckpointThread:
     def _write(self, *, unless_within_s: float) -> None:
         """What goes wrong here is told and tried again: logins do not depend on it."""
         try:
-            write_checkpoint(self._ctx, unless_within_s=unless_within_s)
+            row = write_checkpoint(self._ctx, unless_within_s=unless_within_s)
+            if row is not None:
+                self._written(row)
         except AuditLogAltered:
             pass  # told where it was found, and again the next time
         except StoreUnavailable:

@@ -28,7 +28,9 @@ from authsvc.app import create_app
 from authsvc.logs import ALLOWED_FIELDS, configure_logs
 from authsvc.metrics import exposition, shared_by_workers
 from authsvc.observation import STEPS
+from authsvc.services.api_tokens import issue_token
 from authsvc.settings import Settings, SettingsError, load_settings
+from authsvc.tokens import Scope
 from authsvc.tracing import Tracer
 
 HERE, ELSEWHERE = ("203.0.113.7", 4711), ("203.0.113.8", 4711)
@@ -95,9 +97,8 @@ class TestRequestIds:
 
 
 def bearer(client: TestClient) -> dict[str, str]:
-    store: Any = client.app.state.context.store  # type: ignore[attr-defined]
-    folder = Path(store.engine.url.database).parent
-    return {"authorization": "Bearer " + (folder / "admin-token").read_text()}
+    context = client.app.state.context  # type: ignore[attr-defined]
+    return {"authorization": f"Bearer {issue_token(context, name='test', scopes=[Scope.OPERATOR]).text}"}
 
 
 class TestLines:
@@ -230,6 +231,29 @@ class TestMetrics:
         assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert samples(answer.text)["tandem_build_info", "0006", sys.version.split()[0], "0.1.0"] == 1
 
+    def test_a_checkpoint_that_was_written_is_told(self, tmp_path: Path) -> None:
+        """Nobody looks for signatures that do not come, until they are needed."""
+        before = now()
+        began = time.time()
+        with TestClient(create_app(settings(tmp_path))) as client:
+            bearer(client)  # an event; the last checkpoint is written as the server stops
+        key, at = ("tandem_checkpoints_total",), ("tandem_last_checkpoint_timestamp_seconds",)
+        assert now()[key] == before[key] + 1 and began - 1 <= now()[at] <= time.time()
+
+    def test_a_request_without_a_place_is_told(self, tmp_path: Path) -> None:
+        """503s alone do not say whether the database is gone or the load too high."""
+        app = create_app(settings(tmp_path, max_queued=1))
+        with TestClient(app, client=HERE) as client:
+            (places,) = {each.kwargs["places"] for each in app.user_middleware if "places" in each.kwargs}
+            before = now().get(("tandem_rate_limited_total", "queue"), 0)
+            with places.one():
+                told = [client.get(path) for path in ("/v1/profiles/sim-512", "/console", "/v1/admin/token")]
+                told.append(client.get("/v1/admin/token", headers={"authorization": "Bearer guess"}))
+                assert [each.status_code for each in told] == [503, 503, 401, 503]
+                assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+            assert client.get("/v1/profiles/sim-512").status_code == 200
+            assert now()["tandem_rate_limited_total", "queue"] == before + 3
+
     def test_a_login_is_told_by_row_and_step_and_a_refusal_by_its_code(self, tmp_path: Path) -> None:
         with thread_server(tmp_path) as server, Attacker.enrolled(server) as phone:
             phone.register()
@@ -249,6 +273,7 @@ class TestMetrics:
         assert grown("tandem_request_seconds_count", "/v1/logins") == 3
         counts = {step: grown("tandem_step_seconds_count", step) for step in STEPS}
         assert counts.pop("settle") == 0
+        assert counts.pop("turn") == 3  # the two that are refused have waited for it
         assert counts.pop("queue") == counts.pop("authenticate") == 4
         assert counts == dict.fromkeys(counts, 1)
         assert after[("tandem_requests_queued",)] == 0
