@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load soak fuzz format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load soak fuzz fuzz-wire format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
 	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
+	@echo "make fuzz-wire  damaged messages and signatures       ARGS=\"--count 210000\""
 
 demo: $(VENV)/.installed
 	$(PY) -m relying_party_demo.story $(ARGS)
@@ -46,6 +47,9 @@ soak: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_provisioning.py $(ARGS)
+
+fuzz-wire: $(VENV)/.installed-fuzz
+	$(PY) tests/fuzz/fuzz_wire.py $(ARGS)
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check --fix .
