@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz audit sbom format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz fuzz-wire audit sbom format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -19,6 +19,7 @@ help:
 	@echo "make audit      known vulnerabilities of what is installed"
 	@echo "make sbom       sbom.json, CycloneDX, of what the server runs on"
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
+	@echo "make fuzz-wire  damaged messages and signatures       ARGS=\"--count 210000\""
 
 # Photographs need the packages of tandem-auth[face]; without them the demonstration is spared 130 MB.
 demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
@@ -53,6 +54,9 @@ soak: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_provisioning.py $(ARGS)
+
+fuzz-wire: $(VENV)/.installed-fuzz
+	$(PY) tests/fuzz/fuzz_wire.py $(ARGS)
 
 # In an environment of its own, so that the tools and what only tests need are not in the list.
 audit: $(VENV)-released/.installed

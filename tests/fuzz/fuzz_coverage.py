@@ -1,12 +1,15 @@
 """The second engine: atheris (libFuzzer) looks for inputs that reach new lines, with our edits among its mutators.
 
-Run by `fuzz_provisioning.py`, one process a target: libFuzzer ends its process when it is done.
+Run by `fuzz_engines.py`, one process a target: libFuzzer ends its process when it is done.
 
-    python fuzz_coverage.py TARGET_NUMBER RUNS SEED FOLDER
+    python fuzz_coverage.py MODULE TARGET_NUMBER RUNS SEED FOLDER
+
+MODULE has the targets, as its function `all_targets`.
 """
 
 from __future__ import annotations
 
+import importlib
 import random
 import struct
 import sys
@@ -15,30 +18,35 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["mpc", "keys"]):
-    import fuzz_room
-    import fuzz_targets
+with atheris.instrument_imports(include=["mpc", "keys", "authsvc", "http_sf"]):
+    MODULE = importlib.import_module(sys.argv[1])
 
+from fuzz_memory import Memory
 from fuzz_mutations import damaged, kinds
+from fuzz_promise import Outcome
 
 MAX_INPUT_BYTES = 20_000
 COUNTS_NAME = "counts"
+FORMAT = ">4Q"
+"""How often each outcome was met, and by how many bytes the process has grown."""
 
 
 def main(number: int, runs: int, seed: int, folder: Path) -> None:
     """Seeds are the originals. Outcomes are counted in a file: nothing of ours runs after libFuzzer's end."""
-    target = fuzz_targets.targets(fuzz_room.make_room())[number]
+    target = MODULE.all_targets()[number]
     corpus = folder / "corpus"
     corpus.mkdir()
     for at, original in enumerate(target.originals):
         (corpus / f"original-{at}").write_bytes(original)
-    outcomes: Counter[fuzz_targets.Outcome] = Counter()
+    outcomes: Counter[Outcome] = Counter()
     counts = (folder / COUNTS_NAME).open("wb", buffering=0)
+    memory = Memory(runs)
 
     def run_one(data: bytes) -> None:
         outcomes[target.check(data)] += 1
+        memory.note()
         counts.seek(0)
-        counts.write(struct.pack(">3Q", *(outcomes[outcome] for outcome in fuzz_targets.Outcome)))
+        counts.write(struct.pack(FORMAT, *(outcomes[outcome] for outcome in Outcome), memory.grown))
 
     def mutate(data: bytes, max_size: int, draw: int) -> bytes:
         rng = random.Random(draw)
@@ -60,4 +68,4 @@ def main(number: int, runs: int, seed: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))

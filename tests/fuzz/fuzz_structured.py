@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fuzz_mutations import Edit, Style, damaged, kinds
-from fuzz_targets import Outcome, Target
+from fuzz_promise import Outcome, Target
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -23,22 +23,30 @@ def edits_of(target: Target) -> st.SearchStrategy[tuple[int, Style, Sequence[Edi
     return st.sampled_from(list(target.styles)).flatmap(of_style)
 
 
-def run_structured(target: Target, count: int, seed_value: int) -> Counter[Outcome]:
-    """Outcomes of at least `count` inputs. Raises Violation, with the smallest edits that hypothesis found."""
+def run_structured(
+    target: Target, count: int, seed_value: int, note: Callable[[], None] = lambda: None
+) -> Counter[Outcome]:
+    """Outcomes of at least `count` inputs. Raises Violation, with the smallest edits that hypothesis found.
+
+    note: called after each input.
+    """
     outcomes: Counter[Outcome] = Counter()
     round_ = 0
     # Hypothesis stops early when it believes to have seen everything; another seed then goes on.
     while (missing := count - outcomes.total()) > 0:
-        _one_round(target, missing, seed_value + round_, outcomes)
+        _one_round(target, missing, seed_value + round_, outcomes, note)
         round_ += 1
     return outcomes
 
 
-def _one_round(target: Target, count: int, seed_value: int, outcomes: Counter[Outcome]) -> None:
+def _one_round(
+    target: Target, count: int, seed_value: int, outcomes: Counter[Outcome], note: Callable[[], None]
+) -> None:
     @seed(seed_value)
     @settings(
         max_examples=count,
         database=None,
+        report_multiple_bugs=False,  # several would come as a group, which nobody here expects
         deadline=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
@@ -47,5 +55,6 @@ def _one_round(target: Target, count: int, seed_value: int, outcomes: Counter[Ou
     def promise_holds(drawn: tuple[int, Style, Sequence[Edit]]) -> None:
         which, style, edits = drawn
         outcomes[target.check(damaged(target.originals[which], style, edits))] += 1
+        note()
 
     promise_holds()

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import replace
 
 import gmpy2
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -25,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 from fuzz_mutations import Style
-from fuzz_room import Room
+from fuzz_promise import Outcome, Target, Violation, only
+from fuzz_room import Room, make_room
 
 from keys.ceremony.inspection import look_at
 from keys.refusal import Refusal
@@ -57,30 +55,9 @@ from mpc.threshold_rsa.share_package import (
 _PASSPHRASE = "a passphrase of the fuzzer"
 
 
-class Outcome(StrEnum):
-    """What became of an input."""
-
-    UNCHANGED = "unchanged"
-    """It was the original after all, or means the same, and was taken."""
-    FORGED = "forged"
-    """It was protected anew, and taken as what the forger made: under another signing key, or as another package."""
-    REFUSED = "refused"
-    """The documented error."""
-
-
-class Violation(Exception):
-    """The program did what it must never do with a damaged file."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """`slow`: each input costs a tenth of a second or more."""
-
-    name: str
-    originals: Sequence[bytes]
-    check: Callable[[bytes], Outcome]
-    styles: Sequence[Style]
-    slow: bool = False
+def all_targets() -> list[Target]:
+    """All of them, in a room of their own."""
+    return targets(make_room())
 
 
 def targets(room: Room) -> list[Target]:
@@ -107,8 +84,8 @@ def _share_file(room: Room, role: Role) -> Target:
     original = room.files[share_path(recipient, package.key.key_id)]
 
     def check(data: bytes) -> Outcome:
-        _only(SharePackageError, lambda: read_share_header(data))
-        opened = _only(
+        only(SharePackageError, lambda: read_share_header(data))
+        opened = only(
             SharePackageError,
             lambda: open_share(data, room.keys[role], recipient_id=recipient.id, expected_role=role),
         )
@@ -127,7 +104,7 @@ def _package_sealed_again(room: Room, role: Role) -> Target:
     def check(data: bytes) -> Outcome:
         sealed = recipient.public_key.seal(data, info=framed("tandem sealed share v1", header))
         forged = file[:end] + len(sealed).to_bytes(4, "big") + sealed
-        opened = _only(
+        opened = only(
             SharePackageError,
             lambda: open_share(forged, room.keys[role], recipient_id=recipient.id, expected_role=role),
         )
@@ -140,7 +117,7 @@ def _package(room: Room) -> Target:
     originals = {package.encode(): package for package in room.packages.values()}
 
     def check(data: bytes) -> Outcome:
-        opened = _only(SharePackageError, lambda: SharePackage.decode(data))
+        opened = only(SharePackageError, lambda: SharePackage.decode(data))
         return _canonical_or_refused(data, opened, originals.get(data))
 
     return Target("package", list(originals), check, [Style.BYTES, Style.CBOR])
@@ -158,7 +135,7 @@ def _recipient(room: Room) -> Target:
     known = {_meaning(recipient) for recipient in room.recipients.values()}
 
     def check(data: bytes) -> Outcome:
-        read = _only(DecodeError, lambda: Recipient.decode(data))
+        read = only(DecodeError, lambda: Recipient.decode(data))
         return _unchanged_or_refused(read is not None and _meaning(read) in known, read)
 
     originals = [recipient.document for recipient in room.recipients.values()]
@@ -170,7 +147,7 @@ def _recipient_signed_again(room: Room) -> Target:
     known = {recipient.id for recipient in room.recipients.values()}
 
     def check(data: bytes) -> Outcome:
-        read = _only(DecodeError, lambda: Recipient.decode(_signed_again(data, forger)))
+        read = only(DecodeError, lambda: Recipient.decode(_signed_again(data, forger)))
         if read is not None and read.id in known:
             raise Violation("a recipient that somebody else signed has the fingerprint of a known one")
         return Outcome.REFUSED if read is None else Outcome.FORGED
@@ -183,7 +160,7 @@ def _manifest(room: Room) -> Target:
     original = SignedManifest.decode(room.files[MANIFEST_NAME])
 
     def check(data: bytes) -> Outcome:
-        read = _only(DecodeError, lambda: SignedManifest.decode(data))
+        read = only(DecodeError, lambda: SignedManifest.decode(data))
         return _unchanged_or_refused(read == original, read)
 
     return Target("manifest", [room.files[MANIFEST_NAME]], check, [Style.BYTES, Style.JSON])
@@ -193,7 +170,7 @@ def _manifest_signed_again(room: Room) -> Target:
     forger = Ed25519PrivateKey.generate()
 
     def check(data: bytes) -> Outcome:
-        read = _only(DecodeError, lambda: SignedManifest.decode(_signed_again(data, forger)))
+        read = only(DecodeError, lambda: SignedManifest.decode(_signed_again(data, forger)))
         return _forged_or_refused(read, room)
 
     original = _without_signature(room.files[MANIFEST_NAME])
@@ -205,7 +182,7 @@ def _file_of_ceremony(room: Room, path: str) -> Target:
 
     def check(data: bytes) -> Outcome:
         folder = {**room.files, path: data}
-        checked = _only(CeremonyError, lambda: check_ceremony(folder.get, roles=set(Role), listing=folder))
+        checked = only(CeremonyError, lambda: check_ceremony(folder.get, roles=set(Role), listing=folder))
         same = data == room.files[path] or path == MANIFEST_NAME
         return _unchanged_or_refused(checked is not None and checked.signed == signed and same, checked)
 
@@ -223,7 +200,7 @@ def _ceremony_signed_again(room: Room) -> Target:
 
     def check(data: bytes) -> Outcome:
         folder = {**room.files, MANIFEST_NAME: _signed_again(data, forger)}
-        checked = _only(CeremonyError, lambda: check_ceremony(folder.get, roles=set(Role), listing=folder))
+        checked = only(CeremonyError, lambda: check_ceremony(folder.get, roles=set(Role), listing=folder))
         return _forged_or_refused(None if checked is None else checked.signed, room)
 
     original = _without_signature(room.files[MANIFEST_NAME])
@@ -248,8 +225,8 @@ def _source_keys(room: Room) -> list[Target]:
     lock = BestAvailableEncryption(_PASSPHRASE.encode())
 
     def check(data: bytes) -> Outcome:
-        loaded = _only(SourceKeyError, lambda: load_source_key(data, _PASSPHRASE.encode()))
-        if loaded is None or _only(WeakKey, lambda: refuse_weak(loaded) or True) is None:
+        loaded = only(SourceKeyError, lambda: load_source_key(data, _PASSPHRASE.encode()))
+        if loaded is None or only(WeakKey, lambda: refuse_weak(loaded) or True) is None:
             return Outcome.REFUSED
         same = (loaded.public, {loaded.p, loaded.q}) == (source.public, {source.p, source.q})
         return _unchanged_or_refused(
@@ -281,7 +258,7 @@ def _looked_at(room: Room) -> Target:
     originals = [data for path, data in room.files.items() if not path.endswith(".html")]
 
     def check(data: bytes) -> Outcome:
-        seen = _only(Refusal, lambda: look_at(data))
+        seen = only(Refusal, lambda: look_at(data))
         if seen is not None and not all(text.isprintable() for text in _texts(seen)):
             raise Violation("text was shown that can steer a terminal")
         return Outcome.REFUSED if seen is None else Outcome.UNCHANGED
@@ -302,7 +279,7 @@ def _recipient_key(room: Room) -> Target:
     original = held.protect(SystemRng(), _PASSPHRASE)
 
     def check(data: bytes) -> Outcome:
-        read = _only(DecodeError, lambda: RecipientKey.unprotect(data, _PASSPHRASE))
+        read = only(DecodeError, lambda: RecipientKey.unprotect(data, _PASSPHRASE))
         return _unchanged_or_refused(data == original and read == held, read)
 
     return Target("recipient key", [original], check, [Style.BYTES], slow=True)
@@ -318,24 +295,12 @@ def _recipient_key_sealed_again(room: Room) -> Target:
 
     def check(data: bytes) -> Outcome:
         file = head + cipher.encrypt(nonce, data, head)
-        read = _only(DecodeError, lambda: RecipientKey.unprotect(file, _PASSPHRASE))
+        read = only(DecodeError, lambda: RecipientKey.unprotect(file, _PASSPHRASE))
         if read is not None and _meaning(read.recipient) != _meaning(held.recipient):
             raise Violation("a recipient key was taken with another recipient than it was made for")
         return Outcome.REFUSED if read is None else Outcome.UNCHANGED
 
     return Target("recipient key sealed again", [plaintext], check, [Style.BYTES, Style.CBOR], slow=True)
-
-
-def _only(documented: type[Exception], act: Callable[[], Any]) -> Any:
-    """What it gives, or None if it raises the documented error."""
-    try:
-        return act()
-    except documented:
-        return None
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a panic of a library in Rust is no Exception
-        raise Violation(f"{type(error).__name__} instead of {documented.__name__}") from error
 
 
 def _unchanged_or_refused(unchanged: bool, taken: object) -> Outcome:
