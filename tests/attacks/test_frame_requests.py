@@ -486,7 +486,7 @@ class TestCommandLine:
             if name.startswith("TANDEM_"):
                 monkeypatch.setenv(name, value)
         runner = CliRunner()
-        assert runner.invoke(command_line, ["migrate"]).exit_code == 0
+        assert runner.invoke(command_line, ["tokens"]).exit_code == 0  # the database is made, and has its keys
         before = Database(tmp_path / "authsvc.db").dump()
 
         result = runner.invoke(command_line, list(arguments))
@@ -494,9 +494,7 @@ class TestCommandLine:
         assert result.exit_code in (1, 2), result.output
         assert isinstance(result.exception, SystemExit), repr(result.exception)
         assert "Traceback" not in result.output and result.output.strip()
-        after = Database(tmp_path / "authsvc.db").dump()
-        kek = [line for line in after.splitlines() if "kek_check" not in line]
-        assert kek == [line for line in before.splitlines() if "kek_check" not in line]
+        assert Database(tmp_path / "authsvc.db").dump() == before
 
     @pytest.mark.parametrize(
         "name, value",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,12 +40,16 @@ def softhsm_is_there() -> bool:
     return found and importlib.util.find_spec("pkcs11") is not None
 
 
-def new_token(folder: Path) -> Token:
-    """A fresh token. The library reads its configuration once in a process, so all tokens lie in the first folder."""
-    if "SOFTHSM2_CONF" not in os.environ:
-        (folder / "tokens").mkdir()
-        (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\nlog.level = ERROR\n")
-        os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
+@lru_cache
+def own_token() -> Token:
+    """This process's token, made at first need: the library reads its configuration once, and sees no token that
+    another process made after that. Tests keep apart by the labels of their keys.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="softhsm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\nlog.level = ERROR\n")
+    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
     label, pin = f"test-{secrets.token_hex(4)}", f"pin-{secrets.token_hex(8)}"
     command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", "12345678", "--pin", pin]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

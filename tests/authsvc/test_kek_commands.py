@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from key_tokens import new_token
+from key_tokens import own_token
 from transit_service import TOKEN, TransitService
 from typer.testing import CliRunner, Result
 
@@ -120,7 +120,7 @@ def passphrase(folder: Path) -> tuple[str, str]:
 @pytest.mark.softhsm2
 def test_from_a_file_into_a_token(run: Run, tmp_path: Path) -> None:
     """The commands of docs/operations.md, in their order."""
-    token = new_token(tmp_path)
+    token = own_token()
     (tmp_path / "pin").touch(mode=0o600)
     (tmp_path / "pin").write_text(token.pin + "\n")
     good(run("recipient", "--out", str(tmp_path / "r.json")))

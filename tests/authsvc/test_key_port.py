@@ -10,11 +10,12 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from key_tokens import Token, new_token
+from key_tokens import Token, own_token
 from transit_service import TOKEN, TransitService
 
 from authsvc.key_port.command import MAX_ANSWER_BYTES, CommandKeyWrapper
@@ -41,9 +42,16 @@ def by_example(transit: TransitService, folder: Path, version: int = 1) -> Comma
     return CommandKeyWrapper(argv, 4)
 
 
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 @pytest.fixture(scope="module")
-def token(tmp_path_factory: pytest.TempPathFactory) -> Token:
-    return new_token(tmp_path_factory.mktemp("token"))
+def token() -> Token:
+    return own_token()
 
 
 def in_token(token: Token, label: str) -> Pkcs11KeyWrapper:
@@ -177,8 +185,11 @@ class TestCommand:
         )
         with pytest.raises(KeyUnavailable):
             CommandKeyWrapper(self.script(tmp_path, text), 1.5)
-        state = Path(f"/proc/{child.read_text()}/stat")
-        assert not state.exists() or state.read_text().split()[2] == "Z"
+        pid = int(child.read_text())
+        until = time.monotonic() + 20
+        while not _is_gone(pid):
+            assert time.monotonic() < until, "still alive"
+            time.sleep(0.01)
 
     def test_a_child_that_left_the_session_does_not_hold_the_limit_up(self, tmp_path: Path) -> None:
         """It is not killed with the rest, and keeps the pipe open for as long as it lives."""

@@ -17,6 +17,7 @@ from authsvc.key_port.raw_key import RawKeyWrapper
 from authsvc.services.audit_verification import verify_log
 from authsvc.services.checkpoints import write_checkpoint
 from authsvc.services.context import ServiceContext
+from authsvc.services.kek_adoption import adopt_kek
 from authsvc.services.keyring import Keyring
 from authsvc.store import migrate
 from authsvc.store.engine import Store
@@ -25,7 +26,7 @@ from authsvc.store.events import append_event, events_after
 from authsvc.store.server_state import load_state
 from mpc.primitives.rng import SystemRng
 
-BEFORE = "0002"
+BEFORE = "0003"
 ALICE, BOB, BEGUN = b"a" * 16, b"b" * 16, b"c" * 16
 OLD_EVENTS = [
     (10.0, None, "code_issued", '{"label":"Alice Liddell","lifetime_s":60}'),
@@ -41,6 +42,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A database as the revision before left it."""
     new_database(tmp_path, request.param)
     opened = Store(database_url(tmp_path))
+    adopt_kek(opened, Keyring([RawKeyWrapper(KEK)]))
     migrate.downgrade(opened, BEFORE)
     for owner, status, epoch, last_index in ((ALICE, "quarantined", 7, 12), (BOB, "active", 0, 0)):
         enrol(opened, owner, status, epoch, last_index)

@@ -135,7 +135,10 @@ def test_a_pending_base_ot_goes_down_too(full: Server, phone: Phone, store: Stor
         key = full.ctx.keyring.key_of(conn, phone.id)
         values = {"sealed": key.seal("sealed_pending_base_ot", b"p" * 16, b"state"), "ot": b"p" * 16, "id": phone.id}
         conn.execute(
-            text("UPDATE enrolments SET sealed_pending_base_ot = :sealed, pending_base_ot_id = :ot WHERE id = :id"),
+            text(
+                "UPDATE enrolments SET sealed_pending_base_ot = :sealed, pending_base_ot_id = :ot,"
+                " status = 'recovering' WHERE id = :id"
+            ),
             values,
         )
     migrate.downgrade(store, "0002", full.ctx.keyring)
