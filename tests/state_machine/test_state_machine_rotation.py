@@ -442,5 +442,5 @@ def test_a_server_killed_at_any_write_of_a_rotation(enrolled_folder: Path, tmp_p
         return died
 
     deaths = next(die_at for die_at in count() if not scenario(die_at))
-    # Offer, login, confirmation, second request: before, inside and after each.
-    assert deaths == 3 * 4
+    # The try of the code, offer, login, confirmation, second request: before, inside and after each.
+    assert deaths == 3 * 5
