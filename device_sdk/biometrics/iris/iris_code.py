@@ -32,7 +32,7 @@ _TEXT_MAX: Final = 1 << 20
 class IrisCode:
     """`code` and `mask`: uint8 0 and 1, shape (rows, columns, wavelets, 2); a column is an angle. 1 in `mask`: usable.
 
-    Raises EncodingError `wrong_shape`, `not_binary`. The repr shows sizes only.
+    Raises EncodingError `wrong_shape`, `not_binary`. The repr shows nothing.
     """
 
     code: Bits
@@ -104,7 +104,7 @@ class IrisCode:
         return BinaryCode(bits, mask)
 
     def __repr__(self) -> str:
-        return f"IrisCode(shape {self.code.shape})"
+        return "IrisCode(<hidden>)"
 
 
 def fractional_distance(one: IrisCode, other: IrisCode) -> float:
