@@ -88,6 +88,7 @@ def assert_sound(folder: Path) -> None:
 
 def impatient(store: Store) -> None:
     """Its connections wait for others' locks for a millisecond only."""
+    store.close()  # also the connections that threads keep
     patience = {"sqlite": "PRAGMA busy_timeout=1", "postgresql": "SET lock_timeout = '1ms'"}
     with store.engine.connect() as pooled:
         pooled.exec_driver_sql(patience[store.engine.dialect.name])
