@@ -45,10 +45,10 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
     profile = ctx.policy.profiles.get(message.profile_name)
     if profile is None or profile.digest != message.profile_digest:
         raise Refused("profile_changed")
+    with ctx.store.read() as conn:
+        kek_id = ctx.keyring.current(conn)  # before the code: what this server cannot do should cost no try of it
     code = try_code(ctx, request, message.code, "enrol")
     now = ctx.clock()
-    with ctx.store.read() as conn:
-        kek_id = ctx.keyring.current(conn)
     enrolment_id, base_ot_id = ctx.rng.bytes(ID_BYTES), ctx.rng.bytes(ID_BYTES)
     state = receiver_round_1(ctx.rng, BaseOtContext(enrolment_id, base_ot_id))
     new = ctx.keyring.new_key(ctx.rng, enrolment_id, kek_id)
