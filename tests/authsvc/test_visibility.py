@@ -87,7 +87,7 @@ class TestRequestIds:
         self, client: TestClient, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         configure_logs()  # to where this test reads
-        monkeypatch.setattr("authsvc.services.administration.list_enrolments", None)
+        monkeypatch.setattr("authsvc.services.inspection.search_enrolments", None)
         answer = client.get("/v1/admin/enrolments", headers=bearer(client))
         told = lines(capfd.readouterr().err)
         assert answer.status_code == 500

@@ -53,8 +53,9 @@ class Database:
         return found[0]
 
     def dump(self) -> str:
+        """All rows but those of the rate limits, of which any request may take tokens."""
         with self._open() as connection:
-            return "\n".join(connection.iterdump())
+            return "\n".join(line for line in connection.iterdump() if not line.startswith('INSERT INTO "rate_limits"'))
 
     def file_bytes(self) -> bytes:
         """The file, its write-ahead log and its index, as they lie on disk."""
