@@ -209,11 +209,10 @@ class Server:
             return [event.name for event in list_events(conn, enrolment_id)]
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every row of every table, to compare before and after."""
+        """Every row, to compare before and after; but for the rate limits, which every request may touch."""
+        compared = [table for table in metadata.sorted_tables if table.name != "rate_limits"]
         with self.store.read() as conn:
-            return {
-                table.name: [tuple(row) for row in conn.execute(table.select())] for table in metadata.sorted_tables
-            }
+            return {table.name: [tuple(row) for row in conn.execute(table.select())] for table in compared}
 
     def lift(self, enrolment_id: bytes) -> str:
         return administration.lift(self.ctx, enrolment_id).code
