@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load soak fuzz fuzz-wire format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz fuzz-wire audit sbom format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -14,11 +14,15 @@ help:
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
 	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
+	@echo "make accuracy   error rates, docs/accuracy.md         ARGS=\"--data FILE.npz --json out.json\""
 	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
+	@echo "make audit      known vulnerabilities of what is installed"
+	@echo "make sbom       sbom.json, CycloneDX, of what the server runs on"
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
 	@echo "make fuzz-wire  damaged messages and signatures       ARGS=\"--count 210000\""
 
-demo: $(VENV)/.installed
+# Photographs need the packages of tandem-auth[face]; without them the demonstration is spared 130 MB.
+demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.story $(ARGS)
 
 demo-web: $(VENV)/.installed
@@ -42,21 +46,31 @@ bench-keys: $(VENV)/.installed-dev
 bench-load: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.load $(ARGS)
 
+accuracy: $(VENV)/.installed-dev
+	$(PY) -m benchmarks.accuracy $(ARGS)
+
 soak: $(VENV)/.installed-dev
 	$(PY) -m tests.soak $(ARGS)
 
 fuzz: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_provisioning.py $(ARGS)
 
+# In an environment of its own, so that the tools and what only tests need are not in the list.
 fuzz-wire: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_wire.py $(ARGS)
+
+audit: $(VENV)-released/.installed
+	$(VENV)-released-tools/bin/pip-audit --strict --path "$$($(VENV)-released/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(ARGS)
+
+sbom: $(VENV)-released/.installed
+	$(VENV)-released-tools/bin/cyclonedx-py environment $(VENV)-released/bin/python --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json $(ARGS)
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-released $(VENV)-released-tools sbom.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or later: make PYTHON=python3.11 …")'
@@ -68,8 +82,20 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $(VENV)/.installed-face $@
+
+$(VENV)/.installed-face: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[face]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@
+
+$(VENV)-released/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-released
+	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check '.[face,calibrate,otel,pkcs11]'
+	$(PYTHON) -m venv $(VENV)-released-tools
+	$(VENV)-released-tools/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7' 'cyclonedx-bom>=7.0'
 	@touch $@

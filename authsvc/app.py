@@ -23,14 +23,16 @@ from .api.problems import install_problem_handlers
 from .console.application import Console
 from .logs import configure_logs
 from .metrics import login_latency, tell_build
+from .places import Places
 from .services.checkpoint_thread import CheckpointThread
+from .services.checkpoints import begin_audit
 from .services.context import ServiceContext
-from .services.kek_adoption import adopt_kek
+from .services.kek_adoption import adopt_kek, rotation_is_due
 from .services.keyring import Keyring
-from .settings import Settings, ensure_data_dir
+from .settings import Settings, SettingsError, ensure_data_dir
 from .store import migrate
 from .store.engine import Store
-from .tracing import otlp_tracer
+from .tracing import Tracer, TracingUnavailable, otlp_tracer
 
 _OTHER_THREADS = 4
 """For everything but the protocol. Each has a connection to the database; the framework's default would be 40."""
@@ -40,15 +42,14 @@ def create_app(settings: Settings) -> FastAPI:
     """The ASGI application.
 
     Reads (or, at the first start, makes) the key files; the database is opened, migrated and checked when the
-    application starts. Raises SettingsError, TracingUnavailable, KeyUnavailable; at start MigrationError, WrongKek,
-    StoreUnavailable.
+    application starts. Raises SettingsError, KeyUnavailable; at start MigrationError, WrongKek, StoreUnavailable.
     """
     configure_logs(settings.log_level)
     ctx = create_context(settings)
     workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="tandem")
     checkpoints = CheckpointThread(ctx, settings.audit_checkpoint_s)
     taker = ThreadPoolExecutor(1, thread_name_prefix="tandem-limits")
-    tracer = otlp_tracer() if settings.tracing else None
+    tracer = _tracer(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -57,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
         tell_build(migrate.head_revision())
         checkpoints.start()
         structlog.get_logger().info("started", revision=migrate.head_revision())
+        if rotation_is_due(ctx.store, ctx.keyring):
+            structlog.get_logger().warning("kek_rotation_due")
         try:
             yield
         finally:
@@ -85,10 +88,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router())
     app.include_router(admin.router(ctx))
     openapi.describe(app, ctx.policy)
-    app.add_middleware(AdminGate, ctx=ctx, body_timeout_s=settings.body_timeout_s)
+    places = Places(settings.max_queued)  # for everything but the protocol
+    app.add_middleware(BoundedRequests, places=places)
+    app.add_middleware(AdminGate, ctx=ctx, places=places, body_timeout_s=settings.body_timeout_s)
     if settings.console:
-        app.add_middleware(Console, ctx=ctx)
-    app.add_middleware(BoundedRequests, most=settings.max_queued)
+        app.add_middleware(Console, ctx=ctx, places=places)
     # What is added later stands further out: a login passes through the next three and nothing else.
     app.add_middleware(
         protocol.ProtocolRoutes,
@@ -108,6 +112,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _tracer(settings: Settings) -> Tracer | None:
+    try:
+        return otlp_tracer() if settings.tracing else None
+    except TracingUnavailable as error:
+        raise SettingsError(str(error)) from None
+
+
 def create_context(settings: Settings) -> ServiceContext:
     """The tools of the use cases, for the application and for command lines. Raises SettingsError, KeyUnavailable."""
     ensure_data_dir(settings)
@@ -123,6 +134,7 @@ def create_context(settings: Settings) -> ServiceContext:
 
 
 def prepare_database(ctx: ServiceContext) -> None:
-    """Bring the database to this code's revision and check that the KEK is its own."""
+    """Bring the database to this code's revision, check that the KEK is its own, and begin its audit log."""
     migrate.upgrade(ctx.store)
     adopt_kek(ctx.store, ctx.keyring)
+    begin_audit(ctx)

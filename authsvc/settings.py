@@ -37,6 +37,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from mpc.login.profile import Profile
+from mpc.login.published_profiles import PUBLISHED
 from mpc.provisioning.signed_document import normal_fingerprint
 
 from .key_port.command import CommandKeyWrapper
@@ -57,11 +58,14 @@ class SettingsError(Exception):
 
 
 class ProfileSettings(BaseModel):
-    """One `[profiles.NAME]` table. Masked profiles leave `threshold` out and give the other three numbers."""
+    """One `[profiles.NAME]` table. Masked profiles leave `threshold` out and give the other three numbers.
+
+    Under the name of a published profile, what is left out is as published, and only a stricter rule may be given.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    code_bits: int
+    code_bits: int = 0
     threshold: int = 0
     encoder_id: str = "binary-code-v1"
     templates: int = 1
@@ -69,6 +73,18 @@ class ProfileSettings(BaseModel):
     min_valid: int = 0
     ratio_numerator: int = 0
     ratio_shift: int = 0
+    columns: int = 0
+    rotation: int = 0
+
+    def profile(self, name: str) -> Profile:
+        """Raises ValueError for one that makes no sense, or loosens a published one."""
+        published = PUBLISHED.get(name)
+        if published is None:
+            return Profile.from_dict({"name": name, **self.model_dump()})
+        profile = Profile.from_dict({**published.as_dict(), **self.model_dump(exclude_unset=True)})
+        if profile != published and not profile.tightens(published):
+            raise ValueError("is published: its rule may be made stricter and nothing else changed; take another name")
+        return profile
 
 
 class LimitSettings(BaseModel):
@@ -187,7 +203,7 @@ def _default_profiles() -> dict[str, ProfileSettings]:
     # 0.32: strangers 6e-9, the worst crafted probe found 3e-6, genuine captures refused 0 of 20,000 (docs/encoders.md).
     plain = {f"sim-{n}": ProfileSettings(code_bits=n, threshold=32 * n // 100) for n in (512, 1024, 2048, 4096)}
     masked = ProfileSettings(code_bits=2048, masked=True, min_valid=1536, ratio_numerator=82, ratio_shift=8)
-    return {**plain, "sim-2048-masked": masked}
+    return {**plain, "sim-2048-masked": masked, **{name: ProfileSettings() for name in PUBLISHED}}
 
 
 def _default_threads(workers: int) -> int:
@@ -238,6 +254,8 @@ class Settings(BaseSettings):
     """How often the events since the last checkpoint are signed."""
     trusted_proxies: list[str] = []
     """Addresses and networks whose X-Forwarded-For is believed."""
+    proxies_reencrypt: bool = False
+    """Says that each of them opens TLS and encrypts again, where `tls_cert_file` has it end in this process too."""
     log_level: LogLevel = "info"
     log_addresses: bool = False
     tracing: bool = False
@@ -284,6 +302,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"set {one} or {other}, not both")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file belong together")
+        if self.trusted_proxies and self.tls_cert_file is not None and not self.proxies_reencrypt:
+            # What passes TCP through cannot write a header: whatever X-Forwarded-For comes from there is a client's.
+            raise ValueError(
+                "trusted_proxies with tls_cert_file: name only proxies that open TLS and encrypt again, and say so with"
+                " proxies_reencrypt = true; never name a balancer that passes TCP through"
+            )
         if not set(self.provisioned_only_rp_ids) <= set(self.allowed_rp_ids):
             # A misspelt name would leave the relying party that was meant open to keys of the devices' own.
             raise ValueError("provisioned_only_rp_ids: each must also be in allowed_rp_ids")
@@ -296,7 +320,7 @@ class Settings(BaseSettings):
                 raise ValueError("database_url: must begin with sqlite:// or postgresql://")
         for name, fields in self.profiles.items():
             try:
-                Profile.from_dict({"name": name, **fields.model_dump()})
+                fields.profile(name)
             except ValueError as error:
                 raise ValueError(f"profiles.{name[:40]}: {error}") from None
         return self
@@ -333,9 +357,7 @@ class Settings(BaseSettings):
         """The policy for the use cases."""
         return Policy(
             server_id=self.server_id,
-            profiles={
-                name: Profile.from_dict({"name": name, **fields.model_dump()}) for name, fields in self.profiles.items()
-            },
+            profiles={name: fields.profile(name) for name, fields in self.profiles.items()},
             allowed_rp_ids=frozenset(self.allowed_rp_ids),
             limits=Limits(**self.limits.model_dump()),
             ceremony_keys=frozenset(self.ceremony_keys),

@@ -88,7 +88,7 @@ def _bars(
         )
         _values(axes, drawn, heights, highest, colour)
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
-    axes.set_xticks(range(len(rows)), [f"n = {row.code_bits}\nN = {row.modulus_bits}" for row in rows])
+    axes.set_xticks(range(len(rows)), [f"{row.profile}\nN = {row.modulus_bits}" for row in rows])
     axes.set_ylim(0, highest * 1.14)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=_GRID)

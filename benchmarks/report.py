@@ -72,4 +72,4 @@ def _split(title: str, rows: Sequence[Row], parts_of: Callable[[Row], Mapping[st
 
 
 def _name(row: Row) -> str:
-    return f"{row.code_bits}\n{row.modulus_bits}"
+    return f"{row.code_bits if row.profile.startswith('sim') else row.profile}\n{row.modulus_bits}"

@@ -14,21 +14,25 @@ WALL_BUDGET_POWMODS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """A code length and a modulus length, in bits."""
+    """A code length and a modulus length, in bits; `published` names a published profile instead of sim-n."""
 
     code_bits: int
     modulus_bits: int
+    published: str = ""
 
     @property
     def profile(self) -> str:
         """The profile's name on a server with default settings."""
-        return f"sim-{self.code_bits}"
+        return self.published or f"sim-{self.code_bits}"
 
     def __str__(self) -> str:
-        return f"{self.code_bits}/{self.modulus_bits}"
+        return f"{self.published or self.code_bits}/{self.modulus_bits}"
 
 
-ALL = tuple(Combination(n, bits) for n in (512, 2048, 4096) for bits in (2048, 3072))
+ALL = (
+    *(Combination(n, bits) for n in (512, 2048, 4096) for bits in (2048, 3072)),
+    *(Combination(int(name[-4:]), 2048, name) for name in ("face-2048", "iris-2048", "iris-4096")),
+)
 
 
 @dataclass(frozen=True, slots=True)

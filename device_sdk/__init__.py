@@ -1,7 +1,14 @@
 """Tandem's device SDK: FIDO logins whose key and template are split between this device and a server."""
 
 from device_sdk.async_device import AsyncDevice
-from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder, SignProjection, SimulatedSensor
+from device_sdk.biometrics import (
+    BinaryCode,
+    BinaryCodeEncoder,
+    EmbeddingEncoder,
+    Encoder,
+    SignProjection,
+    SimulatedSensor,
+)
 from device_sdk.device import CredentialInfo, Device, Inspection
 from device_sdk.errors import Advice, TandemError, WebAuthnError
 from device_sdk.history import History, LoginRecord, RecordedEvent
@@ -16,6 +23,7 @@ __all__ = [
     "BinaryCodeEncoder",
     "CredentialInfo",
     "Device",
+    "EmbeddingEncoder",
     "Encoder",
     "History",
     "HttpTransport",

@@ -1,7 +1,7 @@
 """`tandem-device`: provisioned keys and the history of an enrolment, for vaults that a person or a script looks after.
 
-Each command opens the vault as an app would, so no app may have it open meanwhile. Only `import-share`, `delete`,
-`rotate-template` and `history` speak to the server.
+Each command but `calibrate` opens the vault as an app would, so no app may have it open meanwhile. Only `import-share`,
+`delete`, `rotate-template` and `history` speak to the server.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from device_sdk.calibration_files import write_calibration
 from device_sdk.command_files import (
     VaultKeyChoice,
     grouped,
@@ -117,6 +118,19 @@ def import_share(
                 key = device.import_share(file, manifest=manifest, ceremony_key=ceremony_key)
             told = "in use already" if key.in_use else "waits already" if key.key_id in known else "imported"
             _out.print(f"{told}: {base64url.encode(key.key_id)} for {key.rp_id}, {_expiry(key)}", markup=False)
+
+
+@app.command()
+def calibrate(
+    data: Annotated[Path, typer.Argument(help="An .npz file with arrays embeddings (samples, dimensions) and labels.")],
+    out: Annotated[Path, typer.Option(help="Folder for constants.npz, calibration.json and three pictures.")],
+    model: Annotated[str, typer.Option(help="Name of the model, for the encoder's id and the projection.")],
+    fmr: Annotated[float, typer.Option(help="The false match rate wanted.")] = 1e-4,
+) -> None:
+    """Make an encoder of another model's embeddings: constants, code length, threshold, and what they achieve."""
+    with _errors_for_people():
+        document = write_calibration(data, out, model, fmr)
+    _out.print(json.dumps(document, indent=2), markup=False)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder, consistent, differing_and_valid
+from device_sdk.biometrics import BinaryCode, BinaryCodeEncoder, Encoder, differing_and_valid
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.errors import EncodingError, ServerMisbehaved, ServerUnavailable, TransportError
 from device_sdk.server_api import ServerApi
@@ -74,6 +74,7 @@ def enrol(
         epoch=0,
         ot_index=0,
         template=own,
+        history_from=0,
     )
 
 
@@ -114,12 +115,11 @@ def make_templates(encoder: Encoder, captures: Sequence[Any], profile: Profile) 
 
 
 def _template(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> BinaryCode:
-    """One template. The captures must agree with each other pairwise."""
+    """One template. The encoder judges by the profile's rule whether the captures are of one person."""
     if not isinstance(captures, Sequence) or len(captures) < MIN_CAPTURES:
         raise EncodingError(f"enrolment takes {MIN_CAPTURES} or more captures for a template")
 
     def accepts(one: BinaryCode, other: BinaryCode) -> bool:
         return profile.accepts(*differing_and_valid(one, other))
 
-    consistent([encoder.encode(sample) for sample in captures], accepts)
-    return encoder.enrol(captures)
+    return encoder.enrol(captures, accepts)

@@ -153,7 +153,8 @@ class HistoryAltered(TandemError):
 
     `reason` is a stable word: rolled_back (it ends before the last event seen), rewritten (an event seen before is
     another now), broken (it does not agree with itself), or logins_missing (logins that this device completed are not
-    in it). A server that was restored from a backup looks like this; so does one that lies.
+    in it, or rotations are in it that this device did not make). A server that was restored from a backup looks like
+    this; so does one that lies.
     """
 
     code = "history_altered"

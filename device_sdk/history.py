@@ -1,7 +1,8 @@
 """The server's record of this enrolment, read from its first event on and checked.
 
 A lying server can leave out what nobody else has seen. It cannot leave out or change what this vault has seen before,
-nor a login that this device completed: each of those began a new epoch, and the device knows its own.
+nor a login that this device completed: each of those began a new epoch, and the device knows its own. Only a template
+rotation begins one too, and the device counts those that it made.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from device_sdk.transport import RequestKey
 from device_sdk.vault.state import DeviceState, HistoryHead
 from mpc.errors import DecodeError
 from mpc.login.history import (
-    EPOCH_IS,
+    HISTORY_BEGUN,
     LOGIN_ANSWERED,
     LOGIN_CONFIRMED,
     NO_HASH,
+    TEMPLATE_ROTATED,
     HistoryEvent,
     HistoryRequest,
     LoginDetail,
@@ -76,13 +78,15 @@ def read_history(store: StateStore, api: ServerApi) -> History:
     state = store.state
     events, head = _fetched(state, api)
     try:
-        logins = _logins(events, state)
+        told = _told(events, state)
     except DecodeError:
         raise HistoryAltered("broken") from None
-    if state.history != head:
+    if state.history_from is None:
+        store.change(lambda now: replace(now, history=head, history_from=told.begun_at, rotations=told.rotations))
+    elif state.history != head:
         store.change(lambda now: replace(now, history=head))
     recorded = [RecordedEvent(seq, e.at, e.name, read_detail(e.detail)) for seq, e in enumerate(events, start=1)]
-    return History(logins, tuple(reversed(recorded)))
+    return History(told.logins, tuple(reversed(recorded)))
 
 
 def _fetched(state: DeviceState, api: ServerApi) -> tuple[list[HistoryEvent], HistoryHead]:
@@ -112,7 +116,17 @@ def _fetched(state: DeviceState, api: ServerApi) -> tuple[list[HistoryEvent], Hi
             return events, reached
 
 
-def _logins(events: list[HistoryEvent], state: DeviceState) -> tuple[LoginRecord, ...]:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the record says, once it was found to agree with itself and with the vault."""
+
+    logins: tuple[LoginRecord, ...]
+    begun_at: int
+    """The epoch from which on it holds every login."""
+    rotations: int
+
+
+def _told(events: list[HistoryEvent], state: DeviceState) -> _Told:
     """Answered and confirmed put together, newest first. HistoryAltered; DecodeError for a detail that says nothing.
 
     state: as it was before the server was asked, so the server's epoch is this one or a later one.
@@ -120,10 +134,17 @@ def _logins(events: list[HistoryEvent], state: DeviceState) -> tuple[LoginRecord
     known = {credential.credential_id: credential.rp_id for credential in state.credentials}
     records: list[LoginRecord] = []
     places: dict[int, int] = {}
-    epoch = 0
+    epoch, begun_at, rotations = 0, None, 0
     for event in events:
-        if event.name in EPOCH_IS:
-            epoch = epoch_in(event.detail)
+        if event.name == HISTORY_BEGUN:
+            # Logins from before it are in no record; a second one, or a later one, would hide those in between.
+            if begun_at is not None or records or epoch_in(event.detail) < epoch:
+                raise HistoryAltered("broken")
+            epoch = begun_at = epoch_in(event.detail)
+        elif event.name == TEMPLATE_ROTATED:
+            epoch, rotations = epoch + 1, rotations + 1
+            if epoch_in(event.detail) != epoch:
+                raise HistoryAltered("broken")
             places.clear()
         elif event.name in (LOGIN_ANSWERED, LOGIN_CONFIRMED):
             told = LoginDetail.from_detail(event.detail)
@@ -145,9 +166,19 @@ def _logins(events: list[HistoryEvent], state: DeviceState) -> tuple[LoginRecord
             if replace(answered, rp_id=record.rp_id, at=record.at) != record:
                 raise HistoryAltered("broken")
             records[place] = replace(answered, confirmed_at=event.at)
-    if epoch < state.epoch:
+    found = _Told(tuple(reversed(records)), begun_at or 0, rotations)
+    if epoch < state.epoch or not _is_counted(found, state):
         raise HistoryAltered("logins_missing")
-    return tuple(reversed(records))
+    return found
+
+
+def _is_counted(found: _Told, state: DeviceState) -> bool:
+    """Whether the record begins where the vault says, and no rotation stands in the place of a login."""
+    if state.history_from is None:
+        return True
+    # One may be done that this device has not been told of.
+    made = {state.rotations, state.rotations + (state.rotation is not None)}
+    return found.begun_at == state.history_from and found.rotations in made
 
 
 def _record(told: LoginDetail, at: float) -> LoginRecord:

@@ -140,7 +140,7 @@ def _login_state(state: DeviceState, credential: Credential) -> DeviceLoginState
 
 
 def _probe(state: DeviceState, code: BinaryCode) -> Probe:
-    return Probe(codes=code.packed() * state.profile.templates, mask=code.packed_mask() or b"")
+    return Probe(codes=code.packed() * state.profile.probe_codes, mask=code.packed_mask() or b"")
 
 
 def _settled(now: DeviceState, sent: DeviceState) -> DeviceState:

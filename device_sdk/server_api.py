@@ -37,9 +37,11 @@ from mpc.login.enrolment_messages import (
     RevokeCredential,
 )
 from mpc.login.history import MAX_PAGE_BYTES, HistoryPage, HistoryRequest
+from mpc.login.measurement import Measurement
 from mpc.login.messages import Acknowledgement, Message3
 from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
+from mpc.login.published_profiles import PUBLISHED
 from mpc.login.rotation_messages import RotationFinish, RotationOffer, RotationSettle, RotationSettled, RotationStart
 
 _T = TypeVar("_T")
@@ -48,6 +50,7 @@ _OFFER_BYTES = 16_384
 _REVOKE_TIMEOUT_S = 5.0
 _COUNTERS_BYTES = 1024 * 1024  # a counter for each of some thousand passkeys
 _MESSAGE_2_OVERHEAD_BYTES = 2048
+_BESIDE_A_PROFILE = {"digest", "server_id"}
 
 
 class Deadline:
@@ -70,14 +73,21 @@ class ServerApi:
         self._transport = transport
 
     def profile(self, name: str) -> Profile:
-        """The profile the server offers under `name`. Raises ServerMisbehaved for one that makes no sense."""
+        """The profile the server offers under `name`.
+
+        Raises ServerMisbehaved for one that makes no sense, that is more lenient than the published profile of that
+        name, or that comes with a measurement that is not its own.
+        """
         body = self._transport.get_json(f"/v1/profiles/{name}", max_response_bytes=_SMALL_ANSWER_BYTES).body
         try:
             document = json.loads(body)
-            profile = Profile.from_dict({field: document[field] for field in Profile.__slots__})
-        except (ValueError, KeyError, TypeError, RecursionError):
+            measurement = document.pop("measurement", None)
+            profile = Profile.from_dict({name: document[name] for name in document.keys() - _BESIDE_A_PROFILE})
+            if measurement is not None and Measurement.from_dict(measurement).digest != profile.measured:
+                raise ServerMisbehaved("bad_profile")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ServerMisbehaved("bad_profile") from None
-        if profile.name != name:
+        if profile.name != name or _loosens_a_published_one(profile):
             raise ServerMisbehaved("bad_profile")
         return profile
 
@@ -248,3 +258,10 @@ def _decoded(decode: Callable[[bytes], _T], body: bytes) -> _T:
         return decode(body)
     except DecodeError:
         raise ServerMisbehaved("malformed_answer") from None
+
+
+def _loosens_a_published_one(profile: Profile) -> bool:
+    published = PUBLISHED.get(profile.name)
+    if published is None or profile.version > published.version or profile == published:
+        return False
+    return not profile.tightens(published)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -29,7 +31,8 @@ class AuthServer:
     The relying party does not know it: only the phone talks to it, and the operator on its machine.
     """
 
-    def __init__(self, folder: Path, *, rp_id: str) -> None:
+    def __init__(self, folder: Path, *, rp_id: str, profiles: Mapping[str, Any] | None = None) -> None:
+        """`profiles`: in the form of the server's settings, instead of its defaults."""
         self._folder = folder
         self._log = folder / "authsvc.log"
         self._environment = {
@@ -37,6 +40,8 @@ class AuthServer:
             "TANDEM_DATA_DIR": str(folder / "authsvc"),
             "TANDEM_ALLOWED_RP_IDS": f'["{rp_id}"]',
         }
+        if profiles is not None:
+            self._environment["TANDEM_PROFILES"] = json.dumps(profiles)
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 

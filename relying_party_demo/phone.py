@@ -1,13 +1,12 @@
-"""The simulated phone: an app with the SDK, a simulated sensor and two simulated people in front of it.
+"""The simulated phone: an app with the SDK, and people in front of it.
 
-The one file of the relying party that knows of the SDK. A real phone is not part of a web site; this one
-stands in for a visitor's own until there is one.
+This file and `phone_people` are the only ones of the relying party that know of the SDK. A real phone is not part of a
+web site; this one stands in for a visitor's own until there is one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +15,16 @@ from typing import Any
 
 from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, parse_attestation_object
 
-from device_sdk import BinaryCode, Device, KeyFile, SimulatedSensor, TandemError
+from device_sdk import Device, KeyFile, TandemError
+from relying_party_demo.phone_people import PhonePeople, SimulatedPeople
 from relying_party_demo.phone_port import PhoneOutcome, Step, WhatEachPartySaw, Who
 
 _VAULT = "vault"
 _KEY = "vault.key"
-_PROFILE = "sim-2048"
 
 
 class SimulatedPhone:
-    """A `Phone` over an enrolled `Device`, with the simulated owner and an impostor in front of its sensor.
+    """A `Phone` over an enrolled `Device`, with the owner or an impostor in front of its sensor.
 
     `server_view` gives the authentication server's current template share (packed bits, least significant
     first) for an enrolment id. The phone cannot know it: whoever runs both servers on one machine passes a way
@@ -37,13 +36,12 @@ class SimulatedPhone:
         device: Device,
         *,
         vault: Path,
-        owner: SimulatedSensor,
-        impostor: SimulatedSensor,
+        people: PhonePeople,
         server_view: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._device = device
         self._vault = vault
-        self._sensors: dict[Who, SimulatedSensor] = {"owner": owner, "impostor": impostor}
+        self._people = people
         self._server_view = server_view
         # The vault allows one ceremony at a time; visitors queue instead of being refused.
         self._lock = Lock()
@@ -55,29 +53,30 @@ class SimulatedPhone:
         enrolment_code: str,
         folder: Path,
         *,
+        people: PhonePeople | None = None,
         server_view: Callable[[bytes], bytes] | None = None,
     ) -> SimulatedPhone:
-        """Enrol a new simulated person with three captures; vault and key file go into the new `folder`."""
+        """Enrol the owner, a new simulated person unless told otherwise; the vault goes into the new `folder`."""
+        present: PhonePeople = people or SimulatedPeople()
         folder.mkdir(parents=True)
-        owner, impostor = SimulatedSensor(os.urandom(16)), SimulatedSensor(os.urandom(16))
         device = Device.enrol(
             server=server,
             enrolment_code=enrolment_code,
-            captures=owner.captures(3),
+            captures=present.enrolment_captures(),
             vault=folder / _VAULT,
             vault_key=KeyFile(folder / _KEY),
-            profile=_PROFILE,
+            profile=present.profile,
+            encoder=present.encoder,
         )
-        return cls(device, vault=folder / _VAULT, owner=owner, impostor=impostor, server_view=server_view)
+        return cls(device, vault=folder / _VAULT, people=present, server_view=server_view)
 
     def copied_to(self, folder: Path) -> SimulatedPhone:
-        """What a thief gets who copies the phone's files; the same finger is put on the copy."""
+        """What a thief gets who copies the phone's files; the same people are in front of the copy."""
         folder.mkdir(parents=True)
         for name in (_VAULT, _KEY):
             shutil.copy2(self._vault.with_name(name), folder / name)
-        device = Device.open(folder / _VAULT, vault_key=KeyFile(folder / _KEY))
-        owner, impostor = self._sensors["owner"], self._sensors["impostor"]
-        return SimulatedPhone(device, vault=folder / _VAULT, owner=owner, impostor=impostor)
+        device = Device.open(folder / _VAULT, vault_key=KeyFile(folder / _KEY), encoder=self._people.encoder)
+        return SimulatedPhone(device, vault=folder / _VAULT, people=self._people)
 
     def enrolment(self) -> PhoneOutcome:
         """What enrolling cost, in the form of a ceremony without a response."""
@@ -127,9 +126,9 @@ class SimulatedPhone:
     def sign_in(self, options: dict[str, Any], origin: str, who: Who) -> PhoneOutcome:
         return self._run(lambda: self._device.get(options, origin, self._capture(who)))
 
-    def _capture(self, who: Who) -> Callable[[], BinaryCode]:
+    def _capture(self, who: Who) -> Callable[[], Any]:
         # Called by the SDK once the options are known to be good, as a real sensor would be.
-        return self._sensors[who].capture
+        return lambda: self._people.capture(who)
 
     def _run(self, ceremony: Callable[[], dict[str, Any]]) -> PhoneOutcome:
         with self._lock:

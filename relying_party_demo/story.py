@@ -1,4 +1,4 @@
-"""`make demo`: the whole story on this machine, with real servers, real messages and a simulated finger.
+"""`make demo`: the whole story on this machine, with real servers, real messages, and a simulated finger or faces.
 
 Each step says what should happen; the story is told as it should be only if every step came out so.
 """
@@ -13,20 +13,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from relying_party_demo.app import create_app
 from relying_party_demo.local_stack import AuthServer, RelyingPartyServer, StackError, free_port
 from relying_party_demo.phone import SimulatedPhone
+from relying_party_demo.phone_people import PhonePeople, PhotographedPeople, SimulatedPeople
 from relying_party_demo.provisioned_story import deal_first_key, import_old_keys, is_the_dealt_key
 from relying_party_demo.settings import RelyingPartySettings
 from relying_party_demo.story_steps import RP_ID, USER, Happened, Story, log_in, refused, register
 from relying_party_demo.visitor_client import VisitorClient
 
 
-def tell(console: Console, folder: Path, dump: Path | None, *, provisioned: bool = False) -> Story:
+def tell(console: Console, folder: Path, dump: Path | None, *, people: PhonePeople, provisioned: bool = False) -> Story:
     """Start both servers in `folder` and run every step. Raises StackError if a server does not start.
 
-    provisioned: the keys are dealt by a security team instead of being made by the phone.
+    provisioned: the keys are dealt by a security team instead of being made by the phone. people: who stands in front
+    of the phone.
     """
     story = Story(console, dump)
     listener = free_port()
@@ -36,14 +39,18 @@ def tell(console: Console, folder: Path, dump: Path | None, *, provisioned: bool
         rp_id=RP_ID,
         attestation="direct",
     )
-    with AuthServer(folder, rp_id=RP_ID) as auth, RelyingPartyServer(listener, create_app(settings)):
+    with (
+        AuthServer(folder, rp_id=RP_ID, profiles=people.profiles) as auth,
+        RelyingPartyServer(listener, create_app(settings)),
+    ):
         console.print(f"auth server {auth.url}, relying party {settings.origin}", highlight=False)
-        console.print("The finger is simulated; everything else is real. Bytes: phone to auth server and back.\n")
+        console.print(f"{people.told} Bytes: phone to auth server and back.\n", highlight=False)
         site = VisitorClient(settings.origin)
         holder: list[SimulatedPhone] = []
 
         def enrol() -> Happened:
-            phone = SimulatedPhone.enrolled(auth.url, auth.operator("code", "--label", USER), folder / "phone")
+            code = auth.operator("code", "--label", USER)
+            phone = SimulatedPhone.enrolled(auth.url, code, folder / "phone", people=people)
             holder.append(phone)
             return Happened(True, "two halves, each noise", phone.enrolment())
 
@@ -54,9 +61,9 @@ def tell(console: Console, folder: Path, dump: Path | None, *, provisioned: bool
             story.step("register a passkey (RS256, packed)", lambda: register(story, site, phone))
             if ceremony is not None:
                 is_the_dealt_key(story, phone, ceremony)
-            _life(story, site, phone)
-            _clone(story, site, phone, auth, folder)
-            _revocation(story, site, phone, auth)
+            _life(story, site, phone, people.feature)
+            _clone(story, site, phone, auth, folder, people.feature)
+            _revocation(story, site, phone, auth, people.feature)
             if ceremony is not None:
                 import_old_keys(story, settings.origin, phone, auth, folder)
         finally:
@@ -64,13 +71,15 @@ def tell(console: Console, folder: Path, dump: Path | None, *, provisioned: bool
     return story
 
 
-def _life(story: Story, site: VisitorClient, phone: SimulatedPhone) -> None:
+def _life(story: Story, site: VisitorClient, phone: SimulatedPhone, feature: str) -> None:
     for count in (1, 2, 3):
         story.step(f"log in, noisy capture {count}", lambda: log_in(story, site, phone))
-    story.step("impostor's finger on the right phone", lambda: refused(site, phone, "no_match", who="impostor"))
+    story.step(f"impostor's {feature} on the right phone", lambda: refused(site, phone, "no_match", who="impostor"))
 
 
-def _clone(story: Story, site: VisitorClient, phone: SimulatedPhone, auth: AuthServer, folder: Path) -> None:
+def _clone(
+    story: Story, site: VisitorClient, phone: SimulatedPhone, auth: AuthServer, folder: Path, feature: str
+) -> None:
     copy: list[SimulatedPhone] = []
 
     def copied() -> Happened:
@@ -79,7 +88,7 @@ def _clone(story: Story, site: VisitorClient, phone: SimulatedPhone, auth: AuthS
 
     story.step("a thief copies the phone's files", copied)
     story.step("the original logs in and moves on", lambda: log_in(story, site, phone))
-    story.step("genuine finger on the copy", lambda: refused(site, copy[0], "quarantined"))
+    story.step(f"genuine {feature} on the copy", lambda: refused(site, copy[0], "quarantined"))
 
     def status() -> Happened:
         row = next(
@@ -102,27 +111,40 @@ def _clone(story: Story, site: VisitorClient, phone: SimulatedPhone, auth: AuthS
     copy[0].close()
 
 
-def _revocation(story: Story, site: VisitorClient, phone: SimulatedPhone, auth: AuthServer) -> None:
+def _revocation(story: Story, site: VisitorClient, phone: SimulatedPhone, auth: AuthServer, feature: str) -> None:
     def revoke() -> Happened:
         auth.operator("revoke-credential", "--", phone.newest_credential_id)
         return Happened(True, "the server's half of the key is erased")
 
     story.step("the operator revokes the key", revoke)
-    story.step("genuine finger, revoked key", lambda: refused(site, phone, "credential_not_usable"))
+    story.step(f"genuine {feature}, revoked key", lambda: refused(site, phone, "credential_not_usable"))
+
+
+def _photographed(console: Console, file: Path) -> PhonePeople:
+    columns = (TextColumn("looking at the other faces"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        return PhotographedPeople(file, lambda: progress.advance(task))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo ARGS=…", description="The whole story on this machine.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the steps as JSON")
     parser.add_argument("--dump", type=Path, metavar="DIR", help="write every ceremony as NN-create.json, NN-get.json")
+    parser.add_argument("--faces", type=Path, metavar="FILE.npz", help="on photographs instead of a simulated finger")
     parser.add_argument("--provisioned", action="store_true", help="with keys that a security team deals")
     chosen = parser.parse_args()
     console = Console()
+    try:
+        people: PhonePeople = _photographed(console, chosen.faces) if chosen.faces else SimulatedPeople()
+    except (ValueError, OSError) as error:
+        console.print(f"[bold red]{error}[/]")
+        return 2
     if chosen.dump is not None:
         chosen.dump.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tandem-demo-") as folder:
         try:
-            story = tell(console, Path(folder), chosen.dump, provisioned=chosen.provisioned)
+            story = tell(console, Path(folder), chosen.dump, provisioned=chosen.provisioned, people=people)
         except StackError as error:
             console.print(f"[bold red]{error}[/]")
             return 2

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import Refused
+from ..places import Places
 from ..services.api_tokens import Principal, authenticate_token
 from ..services.context import ServiceContext
 from .admin_access import GUARDED, listed
@@ -28,12 +29,14 @@ class AdminGate:
     """ASGI: lets requests to `GUARDED` through that bring a bearer token (RFC 6750) with a scope for their route, and
     all others as they are.
 
-    Whose token it is stands in `request.state.principal` from then on.
+    Whose token it is stands in `request.state.principal` from then on. places: one is held while the token is looked
+    up, none while the body arrives.
     """
 
-    def __init__(self, app: ASGIApp, ctx: ServiceContext, *, body_timeout_s: float) -> None:
+    def __init__(self, app: ASGIApp, ctx: ServiceContext, places: Places, *, body_timeout_s: float) -> None:
         self._app = app
         self._ctx = ctx
+        self._places = places
         self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +73,8 @@ class AdminGate:
         scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
         if scheme.lower() != "bearer":
             return None
-        return await run_in_threadpool(authenticate_token, self._ctx, token)
+        with self._places.one():
+            return await run_in_threadpool(authenticate_token, self._ctx, token)
 
     def __repr__(self) -> str:
         return "AdminGate()"

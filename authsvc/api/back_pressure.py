@@ -1,61 +1,44 @@
-"""A bounded number of requests under way in a process; beyond it an answer at once, 503 with Retry-After.
-
-A queue that grows with the load makes everybody wait, in the end for answers that nobody wants any more, and takes
-memory for it. A body that is still arriving holds no place: otherwise slow strangers would occupy all of them. What
-those can hold is bounded by the connections (`bounded_http`) and the largest body.
-"""
+"""The bound of `places` around the framework: beyond it an answer at once, 503 with Retry-After."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import Refused
+from ..places import Places
 from .problems import problem_response
 
-_ALWAYS_ANSWERED = "/healthz"
-"""Costs nothing and waits for nothing; a process that is busy is alive."""
-
-
-class Places:
-    """Places for requests, on one event loop."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    @property
-    def is_one_free(self) -> bool:
-        """Whether `one` would not refuse now."""
-        return self._left > 0
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Held inside the block. Refused("unavailable")."""
-        if not self.is_one_free:
-            raise Refused("unavailable")
-        self._left -= 1
-        try:
-            yield
-        finally:
-            self._left += 1
+_ALWAYS_ANSWERED = ("/healthz", "/readyz")
+"""Cost nothing and wait for nobody; a process that is busy is alive, and ready as before."""
 
 
 class BoundedRequests:
-    """ASGI: at most so many requests at the same time in the application behind it."""
+    """ASGI, innermost: at most so many requests at the same time in the framework behind it.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    No body may still be arriving then: `AdminGate` has read those of its routes, and no other route reads one.
+    """
+
+    def __init__(self, app: ASGIApp, places: Places) -> None:
         self._app = app
-        self._places = Places(most)
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or scope["path"] == _ALWAYS_ANSWERED:
+        if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED:
             await self._app(scope, receive, send)
             return
-        if not self._places.is_one_free:
-            await problem_response("unavailable")(scope, receive, send)
-            return
-        with self._places.one():
-            await self._app(scope, receive, send)
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._places.one())
+            except Refused as refused:
+                await problem_response(refused.code)(scope, receive, send)
+                return
+
+            async def giving_back(message: Message) -> None:
+                # The work is done. Whoever is slow to take the answer holds a connection, as with a body.
+                held.close()
+                await send(message)
+
+            await self._app(scope, receive, giving_back)

@@ -10,6 +10,7 @@ body, as long as they come, and uvicorn has no time limit but for an idle connec
 | from the head to the end of the body | `body_timeout_s`, which the application answers with 408, and some seconds |
 | from the answer to its last byte in the kernel's hands | `body_timeout_s` |
 | head, chunk framing and trailers | `MAX_HEAD_BYTES` |
+| requests on a connection | one that is answered and one that waits for that; with a third 400, and the end |
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class HttpBounds:
     max_connections: int
     head_timeout_s: float
     body_timeout_s: float
+
+
+class _PipelineFull(Exception):
+    """Makes the parser stop."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -92,6 +97,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.pipeline:
+            # uvicorn queues every request of a segment that it has read, and each costs some thirty times its bytes.
+            # The parser hands the exception on as one of its own, which is answered like any other.
+            raise _PipelineFull
         self._in_head = False
         self._must_read_within(self._bounds.body_timeout_s + _TIME_TO_ANSWER_S)
         if self._is_one_too_many:

@@ -15,15 +15,18 @@ from typing import Any
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_SITE_BITS = 64
+_NETWORK_BITS = 64
 """One customer is given a whole /64, and has all its addresses."""
+_SITE_BITS = 48
+"""Sites are given a /48, and so is whoever asks a hosting company for one."""
 
 
 def client_address(scope: dict[str, Any], trusted: Sequence[Network]) -> str | None:
     """The address or network that a request counts against, in text; None if it would stand for everybody.
 
-    That is so for a trusted proxy which does not say for whom it speaks (a balancer that passes TCP through), and for a
-    peer on this machine: a proxy that was not named, or the operator. scope: ASGI's.
+    That is so for a trusted proxy which does not say for whom it speaks, and for a peer on this machine: a proxy that
+    was not named, or the operator. A balancer that passes TCP through must never be trusted: it adds no header, so its
+    clients would write theirs as they like. scope: ASGI's.
     """
     peer = _parsed((scope.get("client") or ("",))[0])
     if peer is None:
@@ -37,6 +40,22 @@ def client_address(scope: dict[str, Any], trusted: Sequence[Network]) -> str | N
         if not _is_any_of(address, trusted):
             return _counted(address)
     return None
+
+
+def site_of(counted: str) -> str | None:
+    """The /48 of a network that `client_address` gave; None of an IPv4 address."""
+    if ":" not in counted:
+        return None
+    return str(ipaddress.ip_network(counted).supernet(new_prefix=_SITE_BITS))
+
+
+def came_over_tls(scope: dict[str, Any], trusted: Sequence[Network]) -> bool:
+    """Whether the client spoke TLS: with this process, or with a proxy of `trusted_proxies` that says so."""
+    if scope["scheme"] == "https":
+        return True
+    peer = _parsed((scope.get("client") or ("",))[0])
+    told = [value for name, value in scope["headers"] if name.lower() == b"x-forwarded-proto"]
+    return peer is not None and _is_any_of(peer, trusted) and told == [b"https"]
 
 
 def parse_network(text: str) -> Network:
@@ -72,4 +91,4 @@ def _is_any_of(address: Address, networks: Sequence[Network]) -> bool:
 def _counted(address: Address) -> str:
     if address.version == 4:
         return str(address)
-    return str(ipaddress.ip_network((int(address), _SITE_BITS), strict=False))
+    return str(ipaddress.ip_network((int(address), _NETWORK_BITS), strict=False))

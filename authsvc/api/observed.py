@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import metrics
 from ..observation import Exchange, begin
 from ..tracing import Tracer
-from .client_address import Network, client_address
+from .client_address import Network, came_over_tls, client_address
 
 REQUEST_ID_HEADER = b"x-request-id"
 UNMATCHED = "unmatched"
@@ -41,6 +41,9 @@ class ObservedRequests:
             return
         exchange = Exchange(secrets.token_hex(8), client_address(scope, self._trusted))  # type: ignore[arg-type]
         begin(exchange)
+        if came_over_tls(scope, self._trusted):  # type: ignore[arg-type]
+            # For cookies, and for the default port in what a device signed.
+            scope["scheme"] = "https"
         status = bytes_in = bytes_out = 0
 
         async def counted_receive() -> Message:

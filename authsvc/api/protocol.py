@@ -19,6 +19,7 @@ from mpc.login.messages import message_1_max_bytes
 from ..errors import Refused
 from ..metrics import QUEUED
 from ..observation import carried, current
+from ..places import Places
 from ..services import (
     confirmation,
     credentials,
@@ -30,7 +31,6 @@ from ..services import (
     template_rotation,
 )
 from ..services.context import ServiceContext, SignedRequest
-from .back_pressure import Places
 from .problems import internal_error, problem_response, response_to
 from .request_body import bounded_body
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -28,8 +28,9 @@ from ..services.audit_verification import Finding, Report
 from ..services.checkpoint_document import MAX_CHECKPOINT_BYTES
 from ..settings import SettingsError
 from ..store.checkpoints import CheckpointRow, latest_checkpoint
-from ..store.event_names import EVENTS, EventName
-from ..store.events import EventRow, find_events
+from ..store.event_names import EVENTS
+from ..store.event_search import EventFilter, search_events
+from ..store.events import EventRow
 from .files import read_input, write_over
 from .shell import OUT, context, fail, id_of_16_bytes, local_time, without_markup
 
@@ -56,11 +57,12 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Walk the whole log and name every deletion, change, insertion or reordering. Exit code 1 if there is one."""
-    kept = None if since_checkpoint is None else read_input(since_checkpoint, MAX_CHECKPOINT_BYTES)
-    key = None if public_key is None else _read_key(public_key)
-    with context() as ctx, _bar() as progress:
+    with context() as ctx:
+        kept = None if since_checkpoint is None else read_input(since_checkpoint, MAX_CHECKPOINT_BYTES)
+        key = None if public_key is None else _read_key(public_key)
         try:
-            report = audit_verification.verify_log(ctx, kept=kept, public_key=key, progress=progress)
+            with _bar() as progress:
+                report = audit_verification.verify_log(ctx, kept=kept, public_key=key, progress=progress)
         except DecodeError as error:
             raise SettingsError(f"{since_checkpoint}: {error}") from None
     if as_json:
@@ -88,7 +90,7 @@ def show(
         wanted = None if enrolment is None else id_of_16_bytes(enrolment, "enrolment")
         after = None if since is None else _time(since)
         with ctx.store.read() as conn:
-            rows = find_events(conn, enrolment_id=wanted, name=cast(EventName | None, name), since=after, limit=limit)
+            rows = search_events(conn, EventFilter(wanted, name, after), limit=limit)
     if as_json:
         OUT.print(json.dumps({"events": [event_document(row) for row in rows]}, indent=2), markup=False)
         return
@@ -220,6 +222,8 @@ def _iso(text: str) -> float:
 def _tampering_told() -> Iterator[None]:
     try:
         yield
+    except checkpoints.AuditLogAltered as altered:
+        fail(f"the audit log was altered, and nothing is signed: {altered}; `authsvc audit verify` tells more")
     except (SealingError, DecodeError, ValueError):
         fail("the signing key or the last checkpoint was changed; `authsvc audit verify` tells what")
 

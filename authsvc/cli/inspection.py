@@ -1,4 +1,4 @@
-"""Commands that look: enrolments, open codes, events. Long lists come in pages."""
+"""Commands that look: enrolments and open codes. Long lists come in pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ..services import administration
 from ..services import inspection as looking
 from ..store.enrolment_search import EnrolmentFilter
 from ..store.enrolments import EnrolmentStatus
-from ..store.event_search import EventFilter
 from .shell import OUT, AsJson, EnrolmentId, context, id_of_16_bytes, local_time, without_markup
 
 Limit = Annotated[int, typer.Option(help="At most so many, 500 at most.")]
@@ -29,7 +28,6 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(enrolment)
     app.command()(codes)
     app.command()(withdraw_code)
-    app.command()(events)
 
 
 def enrolments(
@@ -121,32 +119,6 @@ def withdraw_code(code_id: Annotated[str, typer.Argument(help="The code's id, 64
             raise Refused("malformed", field="code_id") from None
         looking.withdraw(ctx, value)
     OUT.print("withdrawn")
-
-
-def events(
-    enrolment_id: Annotated[str | None, typer.Option("--enrolment", help="Of this enrolment.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of this name.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Local time.")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Local time, not included.")] = None,
-    limit: Limit = looking.DEFAULT_PAGE,
-    before: Annotated[int | None, typer.Option(help="Go on behind a page, with the value it ended with.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List events, newest first."""
-    with context() as ctx:
-        of = None if enrolment_id is None else id_of_16_bytes(enrolment_id, "enrolment")
-        wanted = EventFilter(of, name, _unix(since), _unix(until))
-        rows, more = looking.find_events(ctx, wanted, limit=limit, before=before)
-    documents = [{"id": row.id, **event_document(row, whose=True)} for row in rows]
-    if as_json:
-        _print_json({"events": documents, "next_before": more})
-        return
-    table = Table("at", "event", Column("enrolment", overflow="fold", min_width=16), Column("detail", overflow="fold"))
-    for item in documents:
-        told = ", ".join(f"{key}: {value}" for key, value in item["detail"].items())
-        table.add_row(local_time(item["at"]), item["name"], item["enrolment_id"] or "", without_markup(told))
-    OUT.print(table)
-    _tell_more("--before", more)
 
 
 def _status(text: str | None) -> EnrolmentStatus | None:

@@ -30,7 +30,8 @@ def rotate_kek(
     """Move all data keys to the key-encryption key that the settings name, and retire the old one.
 
     Name the old one in kek_previous. All servers must have both before you begin; they may run meanwhile. Interrupted,
-    it goes on when it is run again. Afterwards the old key is refused.
+    it goes on when it is run again. Afterwards take the old key out of kek_previous on every server: one that names
+    it does not start again.
     """
     with context() as ctx, _progress_bar("wrapping data keys again") as progress:
         done = kek_rotation.rotate_kek(ctx, progress=progress)

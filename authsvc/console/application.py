@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..errors import Refused
 from ..logs import where
 from ..observation import current, database_failed
+from ..places import Places
 from ..services.console_sessions import current_session
 from ..services.context import ServiceContext
 from ..store.engine import StoreUnavailable
@@ -32,11 +33,15 @@ _log = structlog.get_logger()
 
 
 class Console:
-    """ASGI: answers everything under /console and passes everything else on."""
+    """ASGI: answers everything under /console and passes everything else on.
 
-    def __init__(self, app: ASGIApp, ctx: ServiceContext) -> None:
+    places: one is held while a thread works for a visitor, none while his form arrives.
+    """
+
+    def __init__(self, app: ASGIApp, ctx: ServiceContext, places: Places) -> None:
         self._app = app
         self._ctx = ctx
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -61,7 +66,9 @@ class Console:
                 request.scope["route"] = replace(page, path=PREFIX + page.path)
             visit = replace(visit, params=params)
             if page is None or not page.is_file:
-                visit = replace(visit, session=await run_in_threadpool(current_session, self._ctx, visit.cookie))
+                with self._places.one():
+                    session = await run_in_threadpool(current_session, self._ctx, visit.cookie)
+                visit = replace(visit, session=session)
             return await self._let_through(request, visit, page)
         except Refused as refusal:
             return refusal_page(visit, refusal.code)
@@ -102,4 +109,5 @@ class Console:
             if visit.session is not None and not page.is_open and not has_form_token(visit.session, form):
                 return refusal_page(visit, "not_our_form")
         query = parse_fields(request.scope.get("query_string", b""))
-        return await run_in_threadpool(view.show, replace(visit, query=query, form=form))
+        with self._places.one():
+            return await run_in_threadpool(view.show, replace(visit, query=query, form=form))

@@ -26,7 +26,7 @@ def show(visit: Visit) -> Response:
     before = visit.query.get("before", "")
     rows: list[EventRow] = []
     more = None
-    if before and not (before.isascii() and before.isdigit() and int(before[:20]) < 2**63):
+    if before and not (before.isascii() and before.isdigit() and len(before) <= 19 and int(before) < 2**63):
         problem = "The page's address is not a page of this list."
     elif wanted is not None:
         rows, more = inspection.find_events(visit.ctx, wanted, limit=PAGE_ROWS, before=int(before) if before else None)

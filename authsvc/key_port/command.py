@@ -28,6 +28,7 @@ from .port import KEK_ID_BYTES, KekKind, KeyUnavailable, WrappedKeyRefused, owne
 
 MAX_ANSWER_BYTES: Final = 65_536
 _SETTINGS_PREFIX = "TANDEM_"
+_REAPED_WITHIN_S = 1.0
 
 
 class CommandKeyWrapper:
@@ -105,10 +106,7 @@ class CommandKeyWrapper:
         try:
             answer, _ = process.communicate(question, timeout=self._limit_s)
         except subprocess.TimeoutExpired:
-            # Its children too: they hold the pipe, and would be waited for.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            _end(process)
             raise KeyUnavailable("timeout", f"{self._name}: gave no answer within {self._limit_s:g} s") from None
         if process.returncode != 0:
             raise KeyUnavailable("failed", f"{self._name}: ended with status {process.returncode}")
@@ -128,6 +126,19 @@ class CommandKeyWrapper:
 
     def __repr__(self) -> str:
         return f"CommandKeyWrapper({self._argv[0]!r})"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it with its children. One that left its session may live on with the pipes: nobody reads to their end."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    # Not for long: a program of another user's could not be killed.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_REAPED_WITHIN_S)
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def _base64(data: bytes) -> str:

@@ -6,6 +6,8 @@ The wrapped form is 12 bytes of nonce ‖ ciphertext ‖ 16 bytes of tag. Needs 
 
 from __future__ import annotations
 
+import contextlib
+import hmac
 import os
 import threading
 from pathlib import Path
@@ -14,31 +16,36 @@ from typing import TYPE_CHECKING, Any, Final
 from mpc.primitives.hashing import tagged_hash
 from mpc.primitives.secrecy import NeverPickled
 
-from .port import KEK_ID_BYTES, KekKind, KeyUnavailable, WrappedKeyRefused, check_usable
+from .port import KEK_ID_BYTES, KekKind, KeyUnavailable, WrappedKeyRefused
 
 if TYPE_CHECKING:
     import pkcs11
 
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
+_PROBE: Final = b"tandem probe"
+_LOCKS: dict[str, threading.Lock] = {}
+# In a forked process nobody else is left who could give a lock back.
+os.register_at_fork(after_in_child=_LOCKS.clear)
 
 
 class Pkcs11KeyWrapper(NeverPickled):
-    """A `KeyWrapper` over one session, used by one thread at a time. KeyUnavailable from the constructor too.
+    """A `KeyWrapper` over one session. KeyUnavailable from the constructor too.
+
+    One thread at a time is in a module, whatever key it uses.
 
     A session that broke is opened anew at the next operation. After a fork the child opens its own.
     """
 
-    __slots__ = ("_key", "_key_id", "_label", "_lock", "_module", "_pin", "_process", "_session", "_token_label")
+    __slots__ = ("_key", "_key_id", "_label", "_module", "_pin", "_process", "_session", "_token_label")
     kind: KekKind = "pkcs11"
 
     def __init__(self, module: Path, token_label: str, key_label: str, pin: str) -> None:
         self._module, self._token_label, self._label, self._pin = module, token_label, key_label, pin
-        self._lock = threading.Lock()
         self._session: pkcs11.Session | None = None
         self._key: Any = None
         self._process = 0
-        with self._lock:
+        with _lock_of(module):
             self._key_id = self._opened()
 
     @property
@@ -59,19 +66,30 @@ class Pkcs11KeyWrapper(NeverPickled):
             return self._used(False, wrapped[_NONCE_BYTES:], wrapped[:_NONCE_BYTES], context)
         except KeyUnavailable:
             # Tokens report a wrong tag by whatever code they like. If the key works, it was the tag.
-            check_usable(self)
+            self._probe()
             raise WrappedKeyRefused from None
 
     def close(self) -> None:
         """End the session."""
-        with self._lock:
+        with _lock_of(self._module):
             self._forget()
+
+    def _probe(self) -> None:
+        """Raises KeyUnavailable unless the key opens what it has just wrapped."""
+        probe = os.urandom(32)
+        wrapped = self.wrap(probe, _PROBE)
+        try:
+            opened = self._used(False, wrapped[_NONCE_BYTES:], wrapped[:_NONCE_BYTES], _PROBE)
+        except KeyUnavailable as error:
+            raise KeyUnavailable("bad_answer", f"{error}, for what the key has just wrapped") from None
+        if not hmac.compare_digest(opened, probe):
+            raise KeyUnavailable("bad_answer", f"{self._name}: does not open what it has just wrapped")
 
     def _used(self, encrypt: bool, data: bytes, nonce: bytes, context: bytes) -> bytes:
         import pkcs11
         from pkcs11.mechanisms import GCMParams
 
-        with self._lock:
+        with _lock_of(self._module):
             for last_try in (False, True):
                 if self._key is None or self._process != os.getpid():
                     found = self._opened()
@@ -105,27 +123,30 @@ class Pkcs11KeyWrapper(NeverPickled):
                 raise KeyUnavailable(
                     "token", f"{self._name}: can be read out of the token; make one that cannot, with authsvc make-kek"
                 )
+            if not key[pkcs11.Attribute.ENCRYPT] or not key[pkcs11.Attribute.DECRYPT]:
+                raise KeyUnavailable(
+                    "token", f"{self._name}: may not both encrypt and decrypt; make one that may, with authsvc make-kek"
+                )
             serial = bytes(token.serial)
-            self._session, self._key, self._process = session, key, os.getpid()
-            return tagged_hash("tandem kek id pkcs11 v1", serial, bytes(key.id), key.label.encode("utf-8"))[
-                :KEK_ID_BYTES
-            ]
-        except KeyUnavailable:
+            hashed = tagged_hash("tandem kek id pkcs11 v1", serial, bytes(key.id), key.label.encode("utf-8"))
+        except BaseException as error:
+            # Tokens have few sessions, and this is tried again and again.
             if session is not None:
-                session.close()
+                with contextlib.suppress(pkcs11.exceptions.PKCS11Error):
+                    session.close()
+            if isinstance(error, pkcs11.exceptions.PKCS11Error):
+                raise KeyUnavailable("token", f"{self._name}: {type(error).__name__}") from None
             raise
-        except pkcs11.exceptions.PKCS11Error as error:
-            raise KeyUnavailable("token", f"{self._name}: {type(error).__name__}") from None
+        self._session, self._key, self._process = session, key, os.getpid()
+        return hashed[:KEK_ID_BYTES]
 
     def _forget(self) -> None:
         import pkcs11
 
         session, self._session, self._key = self._session, None, None
         if session is not None and self._process == os.getpid():
-            try:
+            with contextlib.suppress(pkcs11.exceptions.PKCS11Error):
                 session.close()
-            except pkcs11.exceptions.PKCS11Error:
-                return
 
     @property
     def _name(self) -> str:
@@ -150,7 +171,7 @@ def make_key(module: Path, token_label: str, key_label: str, pin: str) -> None:
         pkcs11.Attribute.EXTRACTABLE: False,
     }
     try:
-        with _logged_in(_token(module, token_label), pin, rw=True) as session:
+        with _lock_of(module), _logged_in(_token(module, token_label), pin, rw=True) as session:
             if _find(session, key_label) is not None:
                 raise KeyUnavailable("token", f"{name}: exists already; choose another label")
             session.generate_key(
@@ -166,6 +187,11 @@ def make_key(module: Path, token_label: str, key_label: str, pin: str) -> None:
         raise KeyUnavailable("token", f"{name}: {type(error).__name__}") from None
 
 
+def _lock_of(module: Path) -> threading.Lock:
+    """The binding lets go of the interpreter inside the module, and never tells the module that there are threads."""
+    return _LOCKS.setdefault(os.path.realpath(module), threading.Lock())
+
+
 def _token(module: Path, label: str, *, fresh: bool = False) -> pkcs11.Token:
     try:
         import pkcs11
@@ -173,7 +199,7 @@ def _token(module: Path, label: str, *, fresh: bool = False) -> pkcs11.Token:
         raise KeyUnavailable(
             "not_started", "kek_pkcs11 needs the package python-pkcs11; run pip install 'tandem-auth[pkcs11]'"
         ) from None
-    library = pkcs11.lib(str(module))
+    library = pkcs11.lib(os.path.realpath(module))  # which refuses to load one module by two names
     if fresh:
         library.reinitialize()
     return library.get_token(token_label=label)

@@ -21,8 +21,9 @@ from ..store.audit_walk import StoredHead, count_events, enrolment_events, serve
 from ..store.checkpoints import CheckpointRow, checkpoints, event_hashes
 from ..store.events import EventRow, server_head
 from ..store.server_state import load_state
+from .audit_memory import CheckpointHead
 from .checkpoint_document import EventsDigest, SignedCheckpoint
-from .checkpoints import HEAD_NAME, KEY_NAME, CheckpointHead, key_from_bytes
+from .checkpoints import BEGUN_NAME, HEAD_NAME, KEY_NAME, key_from_bytes
 from .context import ServiceContext
 from .secrets_at_rest import open_server_value
 
@@ -254,7 +255,7 @@ class _Walk:
     def _check_head(self, last: SignedCheckpoint | None, number: int) -> None:
         """The sealed head names the last checkpoint, so the last ones cannot be dropped unnoticed."""
         sealed = self._state(HEAD_NAME)
-        if sealed is None and number == 0:
+        if sealed is None and number == 0 and self._state(BEGUN_NAME) is None:
             return
         try:
             head = CheckpointHead.from_bytes(open_server_value(self._ctx.data_key(SERVER_OWNER), HEAD_NAME, sealed))
@@ -284,7 +285,7 @@ class _Walk:
     def _sealed_key(self) -> bytes | None:
         sealed = self._state(KEY_NAME)
         if sealed is None:
-            if next(checkpoints(self._conn), None) is not None:
+            if self._state(BEGUN_NAME) is not None or next(checkpoints(self._conn), None) is not None:
                 self._found(Finding("checkpoint_key_missing", "the key that signs checkpoints is missing"))
             return None
         try:

@@ -8,7 +8,7 @@ import structlog
 
 from ..logs import where
 from ..store.engine import StoreUnavailable
-from .checkpoints import write_checkpoint
+from .checkpoints import AuditLogAltered, write_checkpoint
 from .context import ServiceContext
 
 
@@ -38,9 +38,11 @@ class CheckpointThread:
         """What goes wrong here is told and tried again: logins do not depend on it."""
         try:
             write_checkpoint(self._ctx, unless_within_s=unless_within_s)
+        except AuditLogAltered:
+            pass  # told where it was found, and again the next time
         except StoreUnavailable:
             structlog.get_logger().warning("checkpoint_postponed")
         except Exception as error:
-            # Key, last checkpoint or an event was tampered with: `authsvc audit verify` tells what. The thread goes on,
+            # Key or an event was tampered with: `authsvc audit verify` tells what. The thread goes on,
             # since the operator may put it right.
             structlog.get_logger().error("checkpoint_impossible", exception=type(error).__name__, where=where(error))

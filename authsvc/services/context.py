@@ -10,6 +10,7 @@ from mpc.primitives.rng import Rng
 from ..policy import Policy
 from ..sealing import DataKey
 from ..store.engine import Store
+from .audit_memory import AuditMemory
 from .keyring import Keyring
 from .leases import Leases
 
@@ -42,6 +43,8 @@ class ServiceContext:
     """Unix time in seconds."""
     leases: Leases = field(default_factory=Leases)
     """What this process holds of the rate limits that all share."""
+    audit_memory: AuditMemory = field(default_factory=AuditMemory)
+    """How far this process has seen the audit log's checkpoints."""
     login_latency: Callable[[], LoginLatency | None] | None = None
     """Where something measures it: its figures so far. The database holds none."""
 

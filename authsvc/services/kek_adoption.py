@@ -3,7 +3,7 @@
 | in the database | happens |
 |---|---|
 | nothing sealed | it takes the KEK of the settings as its own |
-| a current KEK | the settings must name it, and the server's own data key must open under it |
+| a current KEK | the settings must name it and none that is retired; the server's own data key must open under it |
 | the state of revision 0002 | the data keys which that derived from its KEK are wrapped under it; no column changes |
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-import structlog
 from sqlalchemy import Connection, select, union
 
 from mpc.primitives.rng import SystemRng
@@ -34,6 +33,7 @@ from .keyring import Keyring, NewDataKey
 
 _CHECK = "kek_check"
 _KNOWN = b"tandem kek check v1"
+_BATCH = 1_000
 
 
 class WrongKek(Exception):
@@ -58,6 +58,12 @@ def adopt_kek(store: Store, keyring: Keyring) -> None:
         _check(conn, keyring)
 
 
+def rotation_is_due(store: Store, keyring: Keyring) -> bool:
+    """Whether the settings name another KEK than the one that is current: `authsvc rotate-kek` is still to be run."""
+    with store.read() as conn:
+        return current_kek(conn) != keyring.wanted.key_id
+
+
 def opens_server_key(conn: Connection, keyring: Keyring) -> bool:
     """Whether the server's own data key is here and is the right one. KeyUnavailable."""
     sealed = load_state(conn, _CHECK)
@@ -69,8 +75,11 @@ def opens_server_key(conn: Connection, keyring: Keyring) -> bool:
 
 def _check(conn: Connection, keyring: Keyring) -> None:
     wanted, current = keyring.wanted, current_kek(conn)
-    if kek_status(conn, wanted.key_id) == "retired":
-        raise WrongKek(f"the key-encryption key ({_told(wanted)}) was retired by a rotation and is not taken any more")
+    for wrapper in keyring.wrappers:
+        # That it is retired is a row that anybody with the database can change. What is not held opens nothing.
+        if kek_status(conn, wrapper.key_id) == "retired":
+            advice = "is not taken any more" if wrapper is wanted else "is still named; take it out of kek_previous"
+            raise WrongKek(f"the key-encryption key ({_told(wrapper)}) was retired by a rotation and {advice}")
     if current is None or not keyring.holds(current):
         found = load_data_key(conn, SERVER_OWNER)
         if found is not None and kek_status(conn, wanted.key_id) == "leaving":
@@ -78,8 +87,6 @@ def _check(conn: Connection, keyring: Keyring) -> None:
         raise WrongKek("the key-encryption key is not the one this database was sealed with")
     if not opens_server_key(conn, keyring):
         raise WrongKek("the key-encryption key does not open what this database was sealed with")
-    if wanted.key_id != current:
-        structlog.get_logger().warning("kek_not_rotated_yet")
 
 
 def _first_kek(conn: Connection, keyring: Keyring, fresh: NewDataKey) -> None:
@@ -95,10 +102,11 @@ def _first_kek(conn: Connection, keyring: Keyring, fresh: NewDataKey) -> None:
     of_0002 = _kek_of_revision_0002(keyring.raw, sealed)
     owners = select(enrolments.c.id).where(enrolments.c.status != "revoked")
     ids = [bytes(row[0]) for row in conn.execute(union(owners, select(recipients.c.id)))]
-    insert_data_keys(
-        conn,
-        [keyring.wrapped(each, of_0002.revision_0002_key(each), of_0002.key_id) for each in (SERVER_OWNER, *ids)],
-    )
+    ids.append(SERVER_OWNER)
+    # In batches: PostgreSQL ends a transaction that lies idle for seconds, as while many keys are wrapped.
+    for start in range(0, len(ids), _BATCH):
+        keys = ((each, of_0002.revision_0002_key(each)) for each in ids[start : start + _BATCH])
+        insert_data_keys(conn, [keyring.wrapped(owner_id, key, of_0002.key_id) for owner_id, key in keys])
     set_kek_status(conn, of_0002.key_id, "current", now)
 
 

@@ -104,7 +104,7 @@ def _pass(ctx: ServiceContext, new: bytes, batch: int, progress: Progress) -> tu
             leaving = {kek_id for kek_id in {row.kek_id for row in rows} if kek_status(conn, kek_id) == "leaving"}
         if not rows:
             return moved, unreadable
-        # Outside transactions: each of these may ask a key service twice.
+        # Outside transactions: each of these may ask key services three times.
         pairs = [(row, _wrapped_again(ctx.keyring, row, new) if row.kek_id in leaving else None) for row in rows]
         with ctx.store.write() as conn:
             moved += sum(rewrap_data_key(conn, row, again) for row, again in pairs if again is not None)
@@ -113,11 +113,14 @@ def _pass(ctx: ServiceContext, new: bytes, batch: int, progress: Progress) -> tu
 
 
 def _wrapped_again(keyring: Keyring, row: DataKeyRow, new: bytes) -> DataKeyRow | None:
-    """The row under the new KEK; None if it does not open. KeyUnavailable if that cannot be known now."""
+    """The row under the new KEK, which opens it; None if the old row does not open. KeyUnavailable if that cannot be
+    known now, or if the new KEK does not open what it wrapped.
+    """
     try:
-        return keyring.wrapped(row.owner_id, keyring.unwrapped(row), new)
+        key = keyring.unwrapped(row)
     except SealingError:
         return None
+    return keyring.wrapped(row.owner_id, key, new)
 
 
 def _end(ctx: ServiceContext, new: bytes) -> list[bytes] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from mpc.primitives.secrecy import NeverPickled
 from ..key_port.health import KeyHealth
 from ..key_port.port import KeyUnavailable, KeyWrapper, WrappedKeyRefused, owner_context
 from ..key_port.raw_key import RawKeyWrapper
-from ..sealing import DATA_KEY_BYTES, DataKey, SealingError
+from ..sealing import DATA_KEY_BYTES, SERVER_OWNER, DataKey, SealingError
 from ..store.data_keys import DataKeyRow, current_kek, insert_data_keys, load_data_key
 
 _KEPT_KEYS = 4096
+_REMEMBERED_ERASURES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,14 @@ class Keyring(NeverPickled):
     keys go under that one. A server that does not have it makes none.
     """
 
-    __slots__ = ("_health", "_keys", "_lock", "_wrappers")
+    __slots__ = ("_erased", "_health", "_keys", "_lock", "_wrappers")
 
     def __init__(self, wrappers: Sequence[KeyWrapper], health: KeyHealth | None = None) -> None:
         """wrappers: the one that should be current first, then those that a rotation takes rows away from."""
         self._wrappers = {wrapper.key_id: wrapper for wrapper in reversed(wrappers)}
         self._health = health or KeyHealth()
         self._keys: OrderedDict[bytes, DataKey] = OrderedDict()
+        self._erased: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -51,9 +54,14 @@ class Keyring(NeverPickled):
         return next(reversed(self._wrappers.values()))
 
     @property
+    def wrappers(self) -> list[KeyWrapper]:
+        """All KEKs that the settings name, the wanted one first."""
+        return list(reversed(self._wrappers.values()))
+
+    @property
     def raw(self) -> list[RawKeyWrapper]:
         """Those whose bytes are here, the wanted one first."""
-        return [each for each in reversed(self._wrappers.values()) if isinstance(each, RawKeyWrapper)]
+        return [each for each in self.wrappers if isinstance(each, RawKeyWrapper)]
 
     def holds(self, kek_id: bytes) -> bool:
         """Whether the settings name this KEK."""
@@ -107,9 +115,12 @@ class Keyring(NeverPickled):
             raise SealingError("the data key is wrapped under a key-encryption key that is retired or unknown")
         key = DataKey(owner_id, self.unwrapped(row))
         with self._lock:
+            if owner_id in self._erased:  # this row is from a snapshot of before the erasure
+                return key
             self._keys[owner_id] = key
             while len(self._keys) > _KEPT_KEYS:
-                self._keys.popitem(last=False)
+                # Never the server's own: it is used inside transactions beside which nobody writes.
+                del self._keys[next(owner for owner in self._keys if owner != SERVER_OWNER)]
         return key
 
     def prefetch(self, conn: Connection, owner_id: bytes) -> None:
@@ -122,9 +133,16 @@ class Keyring(NeverPickled):
             return  # whoever needs the key will say so
 
     def forget(self, owner_id: bytes) -> None:
-        """Drop an erased owner's key from this process's memory."""
+        """Drop an erased owner's key from this process's memory, and keep it no more.
+
+        Others may have begun to read before the erasure was committed, and find the row at any time until they end;
+        so what is remembered is the owner, and for longer than a transaction lives.
+        """
         with self._lock:
             self._keys.pop(owner_id, None)
+            self._erased[owner_id] = None
+            while len(self._erased) > _REMEMBERED_ERASURES:
+                self._erased.popitem(last=False)
 
     def unwrapped(self, row: DataKeyRow) -> bytes:
         """The bytes of a data key, whatever the state of its KEK. Raises SealingError, KeyUnavailable."""
@@ -142,8 +160,16 @@ class Keyring(NeverPickled):
         return key
 
     def wrapped(self, owner_id: bytes, key: bytes, kek_id: bytes) -> DataKeyRow:
-        """The row of a data key under one of our KEKs. KeyUnavailable."""
-        return DataKeyRow(owner_id, kek_id, self._wrappers[kek_id].wrap(key, owner_context(owner_id)))
+        """The row of a data key under one of our KEKs. It has been opened once. KeyUnavailable."""
+        row = DataKeyRow(owner_id, kek_id, self._wrappers[kek_id].wrap(key, owner_context(owner_id)))
+        try:
+            opened = self.unwrapped(row)
+        except SealingError:
+            opened = b""
+        # A row is the only copy of its key: an answer that nobody can open would cost its owner everything.
+        if not hmac.compare_digest(opened, key):
+            raise KeyUnavailable("bad_answer", "the key-encryption key does not open what it has just wrapped")
+        return row
 
     # The two that `authsvc.store.migrate.OldKeys` asks for.
 

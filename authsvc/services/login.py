@@ -252,7 +252,9 @@ def _check_admissible(
         raise Refused("epoch_ahead", epoch=enrolment.epoch)
     if statement.profile_digest != profile.digest:
         raise Refused("profile_changed")
-    if statement.base_ot_id != enrolment.base_ot_id:
+    # Only a rotation replaces the base OT and begins an epoch: a message of an older one is for row L4 whatever base OT
+    # it names, or a copy from before the rotation would be told to go away and stay in service.
+    if statement.epoch == enrolment.epoch and statement.base_ot_id != enrolment.base_ot_id:
         raise Refused("base_ot_changed")
     return profile
 

@@ -1,7 +1,8 @@
 """What is stored about one user: handing it out (GDPR, article 15), and erasing it (article 17).
 
-Events outlive an erasure. They name an enrolment by its random id and hold neither label nor address, so without the
-rows that go they tell nobody's story.
+Events outlive an erasure, since nothing can be taken out of a chain. They name an enrolment by its random id and hold
+neither label nor address. Those of logins hold the passkey's id and the relying party's, so whoever knows the passkey's
+id (the relying party does) can still read when it was used: what is left is pseudonymous, not anonymous.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ EXPORT_FORMAT = "tandem-export-1"
 def export_user(ctx: ServiceContext, enrolment_id: bytes, *, by: str = COMMAND_LINE) -> dict[str, Any]:
     """Everything about one enrolment as a JSON document, but for shares, keys and hashes of tokens; leaves an event.
 
-    Refused("not_found").
+    Refused("not_found"); "wrong_state" for one that is still enrolling: its row goes if it is not finished, which the
+    chain of an event would not survive.
     """
     with ctx.store.write() as conn:
-        existing_enrolment(conn, enrolment_id)
+        if existing_enrolment(conn, enrolment_id).status == "enrolling":
+            raise Refused("wrong_state")
         append_event(conn, at=ctx.clock(), enrolment_id=enrolment_id, name="data_exported", detail={"by": by})
     with ctx.store.read() as conn:
         row = existing_enrolment(conn, enrolment_id, lock=False)

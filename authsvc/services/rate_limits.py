@@ -69,6 +69,11 @@ def by_address(limits: Limits) -> Rate | None:
     return _rate("address", limits.address_requests_per_s, limits.address_burst)
 
 
+def by_site(limits: Limits) -> Rate | None:
+    """For every request from an IPv6 /48: a site, or what anybody can rent, with its 65,536 networks. None: off."""
+    return _rate("site", _NETWORKS * limits.address_requests_per_s, _NETWORKS * limits.address_burst)
+
+
 def by_enrolment(limits: Limits) -> Rate | None:
     """For requests of one enrolment whose signature holds. None: off."""
     return _rate("enrolment", limits.enrolment_requests_per_s, limits.enrolment_burst)
@@ -128,7 +133,9 @@ def _take_from_store(ctx: ServiceContext, rate: Rate, key: bytes) -> None:
     burst, interval_s = rate.burst, rate.interval_s
     with ctx.store.write_counters() as conn:
         if ctx.leases.cleaning_is_due(now):
-            rows.remove_full_buckets(conn, now - _KEPT_FULL_S, _REMOVED_AT_ONCE)
+            for _ in range(_REMOVALS):
+                if rows.remove_full_buckets(conn, now - _KEPT_FULL_S, _REMOVED_AT_ONCE) < _REMOVED_AT_ONCE:
+                    break
         for tokens in sorted({rate.lease, 1}, reverse=True):
             if rows.take_tokens(conn, key, owed + tokens, burst=burst, interval_s=interval_s, now=now):
                 wait = 0.0
@@ -148,3 +155,7 @@ def _refused(wait: float) -> Refused:
 
 _KEPT_FULL_S = 60.0
 _REMOVED_AT_ONCE = 1000
+_REMOVALS = 10
+"""A flood from many networks makes more than a thousand rows between two cleanings."""
+_NETWORKS = 8
+"""How many networks of a site may use up their whole rates at the same time."""

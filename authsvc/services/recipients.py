@@ -93,8 +93,8 @@ def retire(ctx: ServiceContext, fingerprint: str) -> None:
         if row.retired_at is None:
             retire_recipient(conn, row.id, ctx.clock())
             delete_data_key(conn, row.id)
-            ctx.keyring.forget(row.id)
             _tell(ctx, conn, "recipient_retired", _own(row).recipient)
+    ctx.keyring.forget(row.id)
 
 
 def export_key(ctx: ServiceContext, fingerprint: str, passphrase: str) -> bytes:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from mpc.errors import DecodeError
 from mpc.login.enrolment_messages import Accepted
-from mpc.login.messages import ID_BYTES
+from mpc.login.messages import ID_BYTES, MAX_INDEX
 from mpc.login.profile import Profile
 from mpc.login.rotation_messages import RotationFinish, RotationOffer, RotationSettle, RotationSettled, RotationStart
 from mpc.login.template import TemplateShare
@@ -142,10 +142,14 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if hashed is None or take_code(conn, hashed, purpose, now) is None:
             raise Refused("bad_enrolment_code")
         void_pending_logins(conn, current.id)
+        # The index after the last one is used up too: this device's login of before, still on its way, would otherwise
+        # be of an older epoch under a fresh index, which is how a copy shows (row L4).
+        last_index = min(current.last_index + 1, MAX_INDEX)
         update_enrolment(
             conn,
             current.id,
             epoch=epoch,
+            last_index=last_index,
             base_ot_id=message.base_ot_id,
             sealed_base_ot=seal_base_keys(key, message.base_ot_id, keys),
             sealed_pending_base_ot=None,
@@ -157,7 +161,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         )
         detail: EventDetail = {"code_id": hashed.hex(), "epoch": epoch, "match": purpose == "rotate"}
         append_event(conn, at=now, enrolment_id=current.id, name="template_rotated", detail=detail)
-    return Accepted(epoch, current.last_index).encode()
+    return Accepted(epoch, last_index).encode()
 
 
 def settle(ctx: ServiceContext, request: SignedRequest) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypedDict
 
-from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from mpc.login.history import NO_HASH, event_hash, write_detail
 
@@ -102,27 +102,6 @@ def list_events(conn: Connection, enrolment_id: bytes, *, latest: int = 100) -> 
 def events_after(conn: Connection, enrolment_id: bytes, seq: int, *, limit: int) -> list[EventRow]:
     """The events of an enrolment that follow number `seq`, oldest first."""
     return [EventRow(*row) for row in _AFTER.all(conn, {"enrolment_id": enrolment_id, "seq": seq, "limit": limit})]
-
-
-def find_events(
-    conn: Connection,
-    *,
-    enrolment_id: bytes | None = None,
-    name: EventName | None = None,
-    since: float | None = None,
-    before_id: int | None = None,
-    limit: int = 100,
-) -> list[EventRow]:
-    """The newest events that fit all that is given, newest first. since: Unix seconds; before_id: for paging."""
-    wanted = [
-        events.c.enrolment_id == enrolment_id if enrolment_id is not None else None,
-        events.c.name == name if name is not None else None,
-        events.c.at >= since if since is not None else None,
-        events.c.id < before_id if before_id is not None else None,
-    ]
-    condition = and_(True, *[each for each in wanted if each is not None])
-    rows = conn.execute(select(*_ALL).where(condition).order_by(events.c.id.desc()).limit(limit))
-    return [EventRow(*row) for row in rows]
 
 
 def _insert(

@@ -67,6 +67,9 @@ def _run(store: Store, revision: str, *, up: bool, keys: OldKeys | None = None) 
     config = _config()
     # Alembic hands its context to the scripts through module globals: one run at a time in a process.
     with _ONE_RUN, store.write() as conn:
+        if conn.dialect.name == "postgresql":
+            # Scripts compute between two statements, the longer the more rows there are.
+            conn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         config.attributes["connection"] = conn
         config.attributes["old_keys"] = keys
         try:

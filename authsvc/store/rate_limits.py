@@ -35,9 +35,9 @@ def wait_s(conn: Connection, key: bytes, tokens: int, *, burst: int, interval_s:
     return max(0.0, full_at + tokens * interval_s - (now + burst * interval_s))
 
 
-def remove_full_buckets(conn: Connection, before: float, limit: int) -> None:
-    """Forget some buckets that were full before that time. Rows that others are using are left."""
-    conn.execute(_FORGET, {"before": before, "most": limit})
+def remove_full_buckets(conn: Connection, before: float, limit: int) -> int:
+    """Forget some buckets that were full before that time, and tell how many. Rows that others are using are left."""
+    return conn.execute(_FORGET, {"before": before, "most": limit}).rowcount
 
 
 _MAX_SKEW_S = 60

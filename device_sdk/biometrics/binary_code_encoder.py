@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_sdk.biometrics.code import CODE_BITS_MAX, BinaryCode
-from device_sdk.biometrics.encoder import majority
+from device_sdk.biometrics.encoder import Agree, consistent, majority
 from device_sdk.biometrics.errors import EncodingError
 
 
@@ -46,6 +46,10 @@ class BinaryCodeEncoder:
             raise EncodingError("mask_unexpected", "this encoder takes codes without a mask")
         return code
 
-    def enrol(self, samples: Sequence[Any]) -> BinaryCode:
-        """The majority of three or more samples. Raises EncodingError as `encode` and `majority` do."""
-        return majority([self.encode(sample) for sample in samples])
+    def enrol(self, samples: Sequence[Any], agree: Agree | None = None) -> BinaryCode:
+        """The majority of three or more samples, each of which agrees with each other one.
+
+        Raises EncodingError as `encode` and `majority` do, InconsistentCaptures.
+        """
+        codes = [self.encode(sample) for sample in samples]
+        return majority(codes if agree is None else consistent(codes, agree))

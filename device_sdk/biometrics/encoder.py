@@ -14,6 +14,9 @@ from device_sdk.errors import InconsistentCaptures
 
 CAPTURES_MIN: Final = 3
 
+Agree = Callable[[BinaryCode, BinaryCode], bool]
+"""Whether two codes are near enough to be of one person: the profile's own rule."""
+
 
 class Encoder(Protocol):
     """Turns what a sensor or a model gives into a binary code. Pure: the same sample gives the same code.
@@ -37,8 +40,13 @@ class Encoder(Protocol):
     def encode(self, sample: Any) -> BinaryCode:
         """The probe of one capture. Raises EncodingError."""
 
-    def enrol(self, samples: Sequence[Any]) -> BinaryCode:
-        """The template of three or more captures. Raises EncodingError."""
+    def enrol(self, samples: Sequence[Any], agree: Agree | None = None) -> BinaryCode:
+        """The template of three or more captures, once they agree with each other.
+
+        `agree` guards an enrolment against a capture of another person, or one too poor to be found again; an
+        encoder may leave out captures that do not fit, or refuse the set. Only who has judged the captures already
+        leaves `agree` out. Raises EncodingError, InconsistentCaptures.
+        """
 
 
 def require_captures(count: int) -> None:
@@ -77,7 +85,7 @@ def majority(codes: Sequence[BinaryCode]) -> BinaryCode:
     return BinaryCode(vote & mask, mask)
 
 
-def consistent(codes: Sequence[BinaryCode], accepts: Callable[[BinaryCode, BinaryCode], bool]) -> Sequence[BinaryCode]:
+def consistent(codes: Sequence[BinaryCode], accepts: Agree) -> Sequence[BinaryCode]:
     """The same codes, once `accepts` has said yes to every pair.
 
     Guards an enrolment against a capture of another finger, or one too poor to be found again.

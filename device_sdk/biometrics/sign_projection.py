@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from device_sdk.biometrics.code import BinaryCode
-from device_sdk.biometrics.encoder import require_captures
+from device_sdk.biometrics.encoder import Agree, consistent, require_captures
 from device_sdk.biometrics.errors import EncodingError
 from device_sdk.biometrics.projection_constants import UNIT, Integers, ProjectionConstants
 from device_sdk.errors import InconsistentCaptures
@@ -88,8 +88,8 @@ class SignProjection:
         """
         return self._code(self._unit_embedding(sample))
 
-    def enrol(self, samples: Sequence[Any]) -> BinaryCode:
-        """The code of the mean of three or more embeddings, each normalised first.
+    def enrol(self, samples: Sequence[Any], agree: Agree | None = None) -> BinaryCode:
+        """The code of the mean of three or more embeddings, each normalised first; all must agree pairwise.
 
         Raises EncodingError as `encode` does, and `too_few_captures`; InconsistentCaptures where the mean of
         the normalised embeddings is shorter than one half. That bound guards the arithmetic; whether the
@@ -98,6 +98,8 @@ class SignProjection:
         require_captures(len(samples))
         if len(samples) > _CAPTURES_MAX:
             raise EncodingError("wrong_shape", f"enrolment takes at most {_CAPTURES_MAX} captures")
+        if agree is not None:
+            consistent([self.encode(sample) for sample in samples], agree)
         total = np.zeros(self._constants.dimensions, dtype=np.int64)
         for sample in samples:
             total += self._unit_embedding(sample)

@@ -133,6 +133,11 @@ class DeviceState(NeverPickled):
     here too until it succeeds, so that a crash in between loses nothing."""
     history: HistoryHead | None = None
     """How far the server's record of this enrolment was read and checked."""
+    history_from: int | None = None
+    """The epoch from which on that record must hold every login. None in a vault from before this was kept, which
+    takes the server's word for it, and for the rotations until then, at the next reading."""
+    rotations: int = 0
+    """How many template rotations there were, each of which began an epoch that no login did."""
 
     def credential(self, credential_id: bytes) -> Credential:
         """The credential with that id. KeyError if there is none."""
@@ -225,10 +230,12 @@ class DeviceState(NeverPickled):
             base_ot_id=pending.base_ot_id,
             base_keys=pending.base_keys,
             epoch=pending.epoch + 1,
-            ot_index=max(self.ot_index, last_index),
+            # The server has used up one index; where its answer was lost, the device knows so all the same.
+            ot_index=max(min(self.ot_index + 1, MAX_INDEX), last_index),
             template=pending.template,
             next=None,
             rotation=None,
+            rotations=self.rotations + 1,
         )
 
     def encode(self) -> bytes:
@@ -279,6 +286,10 @@ class DeviceState(NeverPickled):
             values["provisioned"] = [provisioned_map(key) for key in self.provisioned]
         if self.history is not None:
             values["history"] = {"seq": self.history.seq, "hash": self.history.hash}
+        if self.history_from is not None:
+            values["history_from"] = self.history_from
+        if self.rotations:
+            values["rotations"] = self.rotations
         return codec.encode(values)
 
     @classmethod
@@ -318,6 +329,8 @@ def _read_state(fields: codec.Fields) -> DeviceState:
         ),
         provisioned=_read_all_provisioned(fields) if fields.has("provisioned") else (),
         history=_read_history(fields.fields("history")) if fields.has("history") else None,
+        history_from=fields.uint("history_from", at_most=MAX_INDEX) if fields.has("history_from") else None,
+        rotations=fields.uint("rotations", at_most=MAX_INDEX) if fields.has("rotations") else 0,
     )
 
 

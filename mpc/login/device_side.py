@@ -55,7 +55,10 @@ class LoginRequest:
 
 @dataclass(frozen=True, slots=True)
 class Probe(NeverPickled):
-    """The fresh capture as packed bits: one code a template (the same code repeated, or different ones), one mask."""
+    """The fresh capture as packed bits: one code a template (the same code repeated, or different ones), one mask.
+
+    With rotations one code for all templates.
+    """
 
     codes: bytes = field(repr=False)
     mask: bytes = field(repr=False)
@@ -87,9 +90,8 @@ class DeviceLogin(NeverPickled):
         Raises ValueError if the probe does not fit the profile.
         """
         profile = state.profile
-        if len(probe.codes) != profile.template_bytes or len(probe.mask) * 8 != (
-            profile.code_bits if profile.masked else 0
-        ):
+        mask_bits = profile.code_bits if profile.masked else 0
+        if len(probe.codes) * 8 != profile.code_bits * profile.probe_codes or len(probe.mask) * 8 != mask_bits:
             raise ValueError("the probe does not fit the profile")
         self._ephemeral = X25519PrivateKey.from_private_bytes(rng.bytes(32))
         statement = LoginStatement(
@@ -110,8 +112,7 @@ class DeviceLogin(NeverPickled):
         key = state.key_share.key
         self._encoded = encode_message(state.algorithm, statement.signed_message, statement.pss_salt, key.bits)
         self._partial = partial_signature(state.key_share, self._encoded)
-        # u = t1 ⊕ b for each template, then the masks m1, then the probe's own mask
-        choices = template.xor(state.template.codes, probe.codes) + state.template.masks + probe.mask
+        choices = _choices(profile, state.template, probe)
         extension = extension_receiver.extend(
             rng,
             state.base_keys,
@@ -166,3 +167,13 @@ class DeviceLogin(NeverPickled):
             next_key_share=refreshed(state.key_share, -offset),
             confirmation=Confirmation(self._request.ot_index, keys.token),
         )
+
+
+def _choices(profile: Profile, share: TemplateShare, probe: Probe) -> bytes:
+    """u = t1 ⊕ b for each template, then the masks m1, then the probe's own mask.
+
+    With rotations u = t1, m1, b, then the probe's mask: the circuit adds t and b itself, once for each rotation.
+    """
+    if profile.rotation:
+        return share.codes + share.masks + probe.codes + probe.mask
+    return template.xor(share.codes, probe.codes) + share.masks + probe.mask

@@ -37,8 +37,10 @@ LOGIN_CONFIRMED: Final = "login_confirmed"
 ATTEMPT_FAILED: Final = "attempt_failed"
 LOGIN_KINDS: Final = (*KINDS, "rotate")
 """A login of kind "rotate" shows the match for a template rotation; its signature is for no relying party."""
-EPOCH_IS: Final = frozenset({"history_begun", "template_rotated"})
-"""Events whose detail tells the epoch from which on every confirmed login stands in the chain."""
+HISTORY_BEGUN: Final = "history_begun"
+"""Its detail tells the epoch from which on every confirmed login stands in the chain; without it that is epoch 0."""
+TEMPLATE_ROTATED: Final = "template_rotated"
+"""Its detail tells the epoch that the rotation began."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _MAX_RP_ID_CHARACTERS = 253
@@ -80,7 +82,10 @@ class HistoryEvent:
             raise DecodeError("history_page.name", "must be a plain word")
         if not (detail.isascii() and detail.isprintable()):
             raise DecodeError("history_page.detail", "must be printable ASCII")
-        read_detail(detail)
+        try:
+            read_detail(detail)
+        except DecodeError:
+            raise DecodeError("history_page.detail", "must be a JSON object") from None
         fields.done()
         return cls(at, name, detail)
 
@@ -192,7 +197,7 @@ def read_detail(detail: str) -> dict[str, Any]:
 
 
 def epoch_in(detail: str) -> int:
-    """The epoch that an event of `EPOCH_IS` tells. Raises DecodeError."""
+    """The epoch that `HISTORY_BEGUN` and `TEMPLATE_ROTATED` tell. Raises DecodeError."""
     return codec.Fields(read_detail(detail), "event.detail").uint("epoch", at_most=MAX_INDEX)
 
 

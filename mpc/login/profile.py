@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 from mpc.circuits.circuit import Circuit
-from mpc.circuits.matchers import MaskedRule, PlainRule, matcher
+from mpc.circuits.matchers import MaskedRule, PlainRule, Rotations, matcher
 from mpc.parameters import MAX_CODE_BITS, MAX_TEMPLATES, MIN_CODE_BITS
 from mpc.primitives import codec
 from mpc.primitives.hashing import tagged_hash
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_RATIO_SHIFT = 12
+_MAX_VERSION = 65_535
+_MAX_ROTATION = 8
+_OPTIONAL = ("version", "measured", "columns", "rotation")
+"""Left out of the map where they have their default, so that the digests of profiles without them stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,12 @@ class Profile:
     With masks: accept iff valid ≥ `min_valid` (at least ¾ of the bits) and
     distance · 2^ratio_shift ≤ ratio_numerator · valid; `threshold` is 0.
     With several templates one match is enough, and an attempt costs as many tries.
+
+    With `rotation` k > 0 (masked codes only) the probe may be turned by up to k of its `columns` either way, and an
+    attempt is 2k + 1 comparisons with each template.
+
+    `version` counts the releases of a published profile, 0 for an operator's own. `measured` is the digest of the
+    `Measurement` published with it, or empty.
     """
 
     name: str
@@ -37,6 +48,10 @@ class Profile:
     min_valid: int = 0
     ratio_numerator: int = 0
     ratio_shift: int = 0
+    version: int = 0
+    measured: str = ""
+    columns: int = 0
+    rotation: int = 0
 
     def __post_init__(self) -> None:
         n = self.code_bits
@@ -62,6 +77,17 @@ class Profile:
                 raise ValueError("threshold: more than 0 and less than half of the code's bits")
             if self.min_valid or self.ratio_numerator or self.ratio_shift:
                 raise ValueError("min_valid, ratio_numerator, ratio_shift: only with masks")
+        if self.rotation or self.columns:
+            if not self.masked:
+                raise ValueError("rotation, columns: only with masks")
+            if not 1 <= self.rotation <= _MAX_ROTATION:
+                raise ValueError(f"rotation: 1 to {_MAX_ROTATION} columns either way")
+            if n % max(self.columns, 1) or not 2 * self.rotation < self.columns:
+                raise ValueError("columns: a divisor of code_bits, more than twice the rotation")
+        if not 0 <= self.version <= _MAX_VERSION:
+            raise ValueError(f"version: 0 to {_MAX_VERSION}")
+        if self.measured and not _DIGEST.fullmatch(self.measured):
+            raise ValueError("measured: empty, or 64 lower-case hexadecimal digits")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Profile:
@@ -78,7 +104,25 @@ class Profile:
         return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The map that is sent, stored and digested; optional fields are left out at their default."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in _OPTIONAL}
+        return {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
+
+    def tightens(self, other: Profile) -> bool:
+        """Whether this profile differs from `other`, and only by accepting fewer probes."""
+        same_but_for_the_rule = replace(
+            self,
+            threshold=other.threshold,
+            min_valid=other.min_valid,
+            ratio_numerator=other.ratio_numerator,
+        )
+        return (
+            self != other
+            and same_but_for_the_rule == other
+            and self.threshold <= other.threshold
+            and self.min_valid >= other.min_valid
+            and self.ratio_numerator <= other.ratio_numerator
+        )
 
     @property
     def circuit(self) -> Circuit:
@@ -86,7 +130,8 @@ class Profile:
         rule: PlainRule | MaskedRule = PlainRule(self.threshold)
         if self.masked:
             rule = MaskedRule(self.min_valid, self.ratio_numerator, self.ratio_shift)
-        return matcher(self.code_bits, self.templates, rule)
+        rotations = Rotations(self.columns, self.rotation) if self.rotation else None
+        return matcher(self.code_bits, self.templates, rule, rotations)
 
     @property
     def digest(self) -> bytes:
@@ -95,8 +140,21 @@ class Profile:
 
     @property
     def input_bits(self) -> int:
-        """ℓ, the device's input bits of one login: codes, then template masks, then the probe's mask."""
-        return self.code_bits * (2 * self.templates + 1 if self.masked else self.templates)
+        """ℓ, the device's input bits of one login.
+
+        Codes, then template masks, then with rotations the probe's own code, then the probe's mask.
+        """
+        return self.template_bits * (2 if self.masked else 1) + self.code_bits * (self.masked + (self.rotation > 0))
+
+    @property
+    def template_bits(self) -> int:
+        """All template codes together."""
+        return self.code_bits * self.templates
+
+    @property
+    def probe_codes(self) -> int:
+        """How many codes a probe has: one a template, or with rotations one for all."""
+        return 1 if self.rotation else self.templates
 
     @property
     def template_bytes(self) -> int:

@@ -142,7 +142,7 @@ def _received_wires(state: ServerLoginState, message: Message1) -> tuple[Blocks,
 
 
 def _own_input_masks(state: ServerLoginState) -> Blocks:
-    """All-ones where the server's share bit is 1: shape (ℓ, 1). The probe's mask wires have no server share."""
+    """All-ones where the server's share bit is 1: shape (ℓ, 1). The probe's own wires have no server share."""
     own = np.zeros(state.profile.input_bits, dtype=np.uint8)
     shares = unpack(state.template.to_bytes())
     own[: len(shares)] = shares

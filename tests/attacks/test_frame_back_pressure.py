@@ -134,3 +134,21 @@ def test_hundreds_of_slow_and_quick_bodies_neither_stop_the_service_nor_grow_it(
         assert set(statuses) <= {401, 503}
     assert attacker.still_works()
     assert server.resident_bytes - before < 32 * MEBIBYTE
+
+
+def test_slow_bodies_for_console_and_admin_api_hold_no_places(server: ProcessServer) -> None:
+    """Anybody can begin to sign in; the probes of a balancer, the metrics and the operators must not wait for him."""
+    token = f"authorization: Bearer {server.admin_token}"
+    form = "content-type: application/x-www-form-urlencoded"
+    heads = [["POST /console/sign-in HTTP/1.1", "origin: http://auth.example", form]] * 70
+    heads += [["POST /v1/admin/enrolment-codes HTTP/1.1", token, "content-type: application/json"]] * 10
+    with ExitStack() as open_connections:
+        for head in heads:
+            connection = open_connections.enter_context(connect(server))
+            lines = [*head, "host: auth.example", "content-length: 1000", "expect: 100-continue", "", ""]
+            connection.sendall("\r\n".join(lines).encode())
+            # The server says so when it begins to read the body, so nothing is left to luck.
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 100 "), head[0]
+        bearer = {"authorization": f"Bearer {server.admin_token}"}
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/admin/token", "/v1/profiles/sim-512", "/console/sign-in"):
+            assert httpx.get(server.url + path, headers=bearer).status_code == 200, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -159,6 +160,62 @@ def test_an_answer_that_nobody_takes_is_thrown_away(pieces: int) -> None:
     running.should_exit = True
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def test_requests_that_nobody_waited_an_answer_for_are_not_queued() -> None:
+    """A stranger's megabyte of requests on one connection would become thirty of queued ones, on each connection."""
+    ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    longest = 0
+    asked = threading.Semaphore(0)
+
+    class Watched(BoundedHttpProtocol):
+        def data_received(self, data: bytes) -> None:
+            nonlocal longest
+            super().data_received(data)
+            longest = max(longest, len(self.pipeline))
+
+    over = threading.Event()
+
+    async def application(_scope: Any, _receive: Any, send: Any) -> None:
+        asked.release()
+        while not over.is_set():
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    protocol = partial(Watched, bounds=HttpBounds(10, PATIENCE_S, PATIENCE_S))
+    config = uvicorn.Config(application, port=0, http=cast(Any, protocol), lifespan="off", log_level="critical")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    wait_until(lambda: running.started)
+    with socket.create_connection(running.servers[0].sockets[0].getsockname(), timeout=PATIENCE_S) as connection:
+        got = b""
+        try:
+            connection.sendall(ask * (1024 * 1024 // len(ask)))
+            while more := connection.recv(65_536):
+                got += more
+        except ConnectionError:
+            pass
+        wait_until(lambda: not running.server_state.connections, PATIENCE_S)
+    assert not got or got.startswith(b"HTTP/1.1 400 ")
+    over.set()
+    running.should_exit = True
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert longest == 1
+    assert asked.acquire(timeout=PATIENCE_S) and not asked.acquire(blocking=False), "one was begun after the end"
+
+
+def test_a_request_that_waits_for_the_one_before_is_answered(server: ProcessServer) -> None:
+    """Some clients send the next request early; one at a time costs nothing."""
+    ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(2 * ask)
+        got = b""
+        while got.count(b"alive") < 2 and (more := connection.recv(65_536)):
+            got += more
+    assert got.count(b"HTTP/1.1 200 ") == 2
 
 
 def test_connections_beyond_the_bound_are_told_so_and_those_before_are_served(

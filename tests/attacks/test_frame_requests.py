@@ -194,7 +194,8 @@ class TestUnknownIdLooksLikeABadSignature:
         assert unknown.content == wrong.content == strange.content
 
         def headers(answer: httpx.Response) -> dict[str, str]:
-            return {name: value for name, value in answer.headers.items() if name != "date"}
+            # Of every answer its own: the time, and an id that says nothing of what was asked for.
+            return {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
 
         assert headers(unknown) == headers(wrong) == headers(strange)
 
@@ -238,7 +239,7 @@ class TestMethodsAndTypes:
             "/v1//logins",
             "/v1/logins/" + MARKER,
             "/docs",
-            "/openapi.json",
+            "/redoc",
             "/v1/profiles/" + MARKER,
             "/v1/profiles/..%2f..%2fkek",
             "/%00",

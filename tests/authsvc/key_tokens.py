@@ -49,4 +49,4 @@ def new_token(folder: Path) -> Token:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = module()
     assert found is not None
-    return Token(found, label, pin)
+    return Token(found.resolve(), label, pin)

@@ -113,7 +113,8 @@ def test_a_file_that_is_no_checkpoint_of_this_server_is_refused_in_words(
         kept.write_bytes(kept.read_bytes().replace(b'"events": 1', b'"events": 2'))
     elif what == "of another server":
         run("audit", "export-checkpoint", "--out", kept)
-        alter(database, "DELETE FROM server_state WHERE name LIKE 'audit_key'")
+        alter(database, "DELETE FROM audit_checkpoints")
+        alter(database, "DELETE FROM server_state WHERE name IN ('audit_key', 'audit_head', 'audit_begun')")
         run("audit", "key")
 
     result = run("audit", "verify", "--since-checkpoint", kept)
@@ -143,6 +144,44 @@ def test_a_tampered_key_or_checkpoint_is_told_instead_of_signed_over(run: Run, d
         assert result.exit_code == 1 and "audit verify" in result.stderr and "Traceback" not in result.stderr
 
     assert run("audit", "verify").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit_checkpoints",
+        "UPDATE audit_checkpoints SET last_event_id = 1000000",
+        "DELETE FROM server_state WHERE name = 'audit_key'",
+        "DELETE FROM server_state WHERE name = 'audit_head'",
+    ],
+)
+def test_a_log_that_was_altered_is_not_signed_and_the_operator_is_told_why(
+    run: Run, database: Path, tmp_path: Path, statement: str
+) -> None:
+    """What the server signed would vouch for whatever the tamperer has put there."""
+    alter(database, statement)
+
+    for command in (("audit", "checkpoint"), ("audit", "export-checkpoint", "--out", tmp_path / "kept.json")):
+        result = run(*command)
+        assert result.exit_code == 1 and "the audit log was altered, and nothing is signed" in result.stderr
+    assert not (tmp_path / "kept.json").exists()
+    assert run("audit", "verify").exit_code == 1
+
+
+def test_a_fresh_database_holds_key_and_head_before_its_first_checkpoint(run: Run, tmp_path: Path) -> None:
+    """Whoever deletes either before anything was signed would otherwise have a log begun anew in his favour."""
+    assert run("code", "--label", "Ada Lovelace").exit_code == 0
+    database = tmp_path / "data" / "authsvc.db"
+    for name in ("audit_key", "audit_head"):
+        (tmp_path / "copy").write_bytes(database.read_bytes())
+        alter(database, f"DELETE FROM server_state WHERE name = '{name}'")
+
+        assert "nothing is signed" in run("audit", "checkpoint").stderr
+        verified = run("audit", "verify")
+        assert verified.exit_code == 1 and "checkpoint_key_missing" in verified.stdout
+        database.write_bytes((tmp_path / "copy").read_bytes())
+    assert run("audit", "verify").exit_code == 0
+    assert run("audit", "checkpoint").stdout.startswith("checkpoint 1 of ")
 
 
 def test_show_filters_and_names_nobody(run: Run, database: Path) -> None:

@@ -95,7 +95,7 @@ def test_codes_are_listed_and_withdrawn(run: Run) -> None:
     assert json.loads(done(run("codes", "--json")))["codes"] == []
     assert "Not found" in refused(run("withdraw-code", "00" * 32))
     assert "code_id" in refused(run("withdraw-code", "zz"))
-    assert "code_withdrawn" in done(run("events", "--name", "code_withdrawn"))
+    assert "code_withdrawn" in done(run("audit", "show", "--name", "code_withdrawn"))
 
 
 def test_a_rotation_code_is_printed(run: Run) -> None:

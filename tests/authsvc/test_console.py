@@ -5,7 +5,9 @@ does, and what another site, a planted cookie or a label with markup can do.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,20 +48,51 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Any:
-    return create_app(Settings(data_dir=tmp_path))
-
-
-@pytest.fixture
-def client(app: Any) -> Iterator[TestClient]:
-    with TestClient(app, follow_redirects=False) as client:
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One server for all tests. To make it, and its database, takes longer than any of them."""
+    with TestClient(create_app(Settings(data_dir=tmp_path_factory.mktemp("server"))), follow_redirects=False) as client:
+        fill(context_of(client))
         yield client
+
+
+@pytest.fixture(scope="module")
+def snapshot(started: TestClient) -> Iterator[sqlite3.Connection]:
+    """The database as every test finds it."""
+    with closing(sqlite3.connect(":memory:")) as kept:
+        with closing(database_of(started)) as live:
+            live.backup(kept)
+        yield kept
+
+
+@pytest.fixture
+def client(started: TestClient, snapshot: sqlite3.Connection) -> TestClient:
+    started.cookies.clear()
+    with closing(database_of(started)) as live:
+        snapshot.backup(live)
+    return started
+
+
+@pytest.fixture
+def app(client: TestClient) -> Any:
+    return client.app
 
 
 @pytest.fixture
 def ctx(client: TestClient) -> ServiceContext:
+    return context_of(client)
+
+
+def context_of(client: TestClient) -> ServiceContext:
     context: ServiceContext = client.app.state.context  # type: ignore[attr-defined]
+    return context
+
+
+def database_of(client: TestClient) -> sqlite3.Connection:
+    return sqlite3.connect(str(context_of(client).store.engine.url.database))
+
+
+def fill(context: ServiceContext) -> None:
     now = context.clock()
     with context.store.write() as conn:
         insert_enrolment(
@@ -80,7 +113,6 @@ def ctx(client: TestClient) -> ServiceContext:
         insert_login(conn, LoginRow(ALICE, 1, KEY, now - 5, 1, "confirmed", "get", None, None, b"r" * 32, now))
         insert_login(conn, LoginRow(ALICE, 2, KEY, now - 2, 1, "failed", "get", None, None, b"q" * 32))
     recipients.create(context, suite=next(iter(HpkeSuite)))
-    return context
 
 
 def token(ctx: ServiceContext, *scopes: Scope) -> api_tokens.IssuedToken:
@@ -394,7 +426,10 @@ class TestPages:
         sign_in(client, ctx)
 
         assert "token_issued" in client.get("/console/audit?name=token_issued").text
-        for query in ("name=x!", "enrolment=zz", "since=yesterday", "before=-1"):
+        assert client.get(f"/console/audit?before={2**63 - 1}").status_code == 200
+        wrong_pages = ("-1", str(2**63), "0" * 20 + "9" * 20, "9" * 5000)
+        wrong = ("name=x!", "enrolment=zz", "since=yesterday", *(f"before={each}" for each in wrong_pages))
+        for query in wrong:
             answer = client.get(f"/console/audit?{query}")
             assert answer.status_code == 400 and 'role="alert"' in answer.text
 

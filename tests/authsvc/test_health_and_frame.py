@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,16 @@ from fastapi.testclient import TestClient
 from authsvc.api import protocol
 from authsvc.app import create_app
 from authsvc.logs import keep_allowed_fields, where
+from authsvc.services import readiness
 from authsvc.services.context import ServiceContext, SignedRequest
 from authsvc.services.kek_adoption import WrongKek
 from authsvc.settings import Settings
+from authsvc.store import migrate
 from mpc.errors import Blame, DecodeError, ProtocolAbort
+from mpc.login.measurement import Measurement
 from mpc.login.messages import message_1_max_bytes
 from mpc.login.profile import Profile
+from mpc.login.published_profiles import PUBLISHED
 
 POSTS = (
     "/v1/enrolments",
@@ -35,6 +41,7 @@ POSTS = (
     "/v1/rotations",
     "/v1/rotations/finish",
     "/v1/rotations/settle",
+    "/v1/history",
 )
 CBOR = {"content-type": "application/cbor"}
 
@@ -67,6 +74,31 @@ class TestHealth:
         assert answer.json()["checks"] == {"database": True, "migrations": False, "key_port": False}
         assert client.get("/healthz").status_code == 200
 
+    def test_a_crowd_of_probes_costs_one_look_at_the_database(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Strangers may ask, and the threads that look are few."""
+        looks: list[int] = []
+
+        def looking(ctx: ServiceContext, head: str | None) -> dict[str, bool]:
+            looks.append(1)
+            time.sleep(0.05)  # long enough for the others to come
+            return real(ctx, head)
+
+        real = readiness.readiness
+        monkeypatch.setattr(readiness, "readiness", looking)
+        monkeypatch.setattr(readiness, "KEPT_S", 600.0)
+        asked = readiness.Readiness(client.app.state.context, migrate.head_revision())  # type: ignore[attr-defined]
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: asked.check(), range(64)))
+
+        assert all(all(answer.values()) for answer in answers) and len(looks) == 1
+        assert {client.get("/readyz").status_code for _ in range(5)} == {200} and len(looks) == 2
+
+        monkeypatch.setattr(readiness, "KEPT_S", 0.0)
+        asked.check()
+        assert len(looks) == 3
+
     def test_a_server_started_with_another_key_refuses_to_run(self, settings: Settings) -> None:
         """Every login would fail, and new shares would be sealed under the wrong key."""
         with TestClient(create_app(settings)):
@@ -90,6 +122,13 @@ class TestProfiles:
 
             assert Profile.from_dict(document).digest.hex() == digest
             assert server_id == "auth.example"
+
+    def test_a_published_profile_brings_what_was_measured_of_it(self, client: TestClient) -> None:
+        """A device can hold the error rates against the digest that its enrolment is bound to."""
+        document = client.get("/v1/profiles/face-2048").json()
+
+        assert Measurement.from_dict(document["measurement"]).digest == document["measured"]
+        assert PUBLISHED["face-2048"].digest.hex() == document["digest"]
 
     def test_an_unknown_profile_is_not_found(self, client: TestClient) -> None:
         answer = client.get("/v1/profiles/other")

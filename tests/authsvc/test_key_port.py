@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pickle
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,6 +180,31 @@ class TestCommand:
         state = Path(f"/proc/{child.read_text()}/stat")
         assert not state.exists() or state.read_text().split()[2] == "Z"
 
+    def test_a_child_that_left_the_session_does_not_hold_the_limit_up(self, tmp_path: Path) -> None:
+        """It is not killed with the rest, and keeps the pipe open for as long as it lives."""
+        child, over = tmp_path / "child", tmp_path / "over"
+        os.mkfifo(over)
+        lives_on = f"open({str(over)!r}).read()"
+        text = (
+            "import subprocess\n"
+            f"started = subprocess.Popen([sys.executable, '-c', {lives_on!r}], start_new_session=True)\n"
+            f"open({str(child)!r}, 'w').write(str(started.pid))\ntime.sleep(600)"
+        )
+        answers: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                CommandKeyWrapper(self.script(tmp_path, text), 2)
+            except KeyUnavailable as error:
+                answers.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(20)
+        assert Path(f"/proc/{child.read_text()}").exists(), "it is alive, and the answer came all the same"
+        os.kill(int(child.read_text()), signal.SIGKILL)
+        assert [each.fault for each in answers if isinstance(each, KeyUnavailable)] == ["timeout"]
+
     def test_a_key_that_changes_behind_our_back_is_noticed(self, tmp_path: Path) -> None:
         """Rows would be under a key that the database does not know of."""
         changed = tmp_path / "changed"
@@ -231,6 +259,97 @@ class TestToken:
         with pytest.raises(KeyUnavailable, match="read out"):
             in_token(token, "loose")
 
+    def test_a_token_that_wraps_and_does_not_open_is_at_fault_and_not_the_row(
+        self, token: Token, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Finding out by opening once more would never end."""
+        import pkcs11
+
+        make_key(token.module, token.label, "half broken", token.pin)
+        kek = in_token(token, "half broken")
+
+        class HalfBroken:
+            def encrypt(self, data: bytes, **_: object) -> bytes:
+                return data + bytes(16)
+
+            def decrypt(self, data: bytes, **_: object) -> bytes:
+                raise pkcs11.exceptions.FunctionFailed
+
+        def opened(self: Pkcs11KeyWrapper) -> bytes:
+            self._key, self._process = HalfBroken(), os.getpid()
+            return self.key_id
+
+        wrapped = kek.wrap(bytes(32), ALICE)
+        kek.close()
+        monkeypatch.setattr(Pkcs11KeyWrapper, "_opened", opened)
+        for ask in (lambda: kek.unwrap(wrapped, ALICE), lambda: check_usable(kek)):
+            with pytest.raises(KeyUnavailable) as raised:
+                ask()
+            assert raised.value.fault == "bad_answer"
+        monkeypatch.setattr(HalfBroken, "decrypt", lambda self, data, **_: b"x" * 32)
+        assert kek.unwrap(wrapped, ALICE) == b"x" * 32, "only who knows the key can tell"
+        with pytest.raises(KeyUnavailable):
+            kek._probe()
+
+    def test_a_key_that_may_wrap_and_may_not_open_is_not_taken(self, token: Token) -> None:
+        """Such a key is made by one wrong flag, and what it wraps is lost."""
+        import pkcs11
+
+        label = "wraps only"
+        kept = {pkcs11.Attribute.EXTRACTABLE: False, pkcs11.Attribute.SENSITIVE: True}
+        opened = pkcs11.lib(str(token.module)).get_token(token_label=token.label).open(rw=True, user_pin=token.pin)
+        with opened as session:
+            flags = pkcs11.MechanismFlag.ENCRYPT
+            session.generate_key(pkcs11.KeyType.AES, 256, label=label, store=True, capabilities=flags, template=kept)
+        with pytest.raises(KeyUnavailable, match="may not both"):
+            in_token(token, label)
+
+    def test_two_keys_of_one_module_are_never_used_at_once(self, token: Token, tmp_path: Path) -> None:
+        """The module was not told that there are threads: two inside it may crash the server, or swap answers."""
+        make_key(token.module, token.label, "alone", token.pin)
+        same = tmp_path / "same.so"
+        same.symlink_to(token.module)
+        keks = in_token(token, "alone"), Pkcs11KeyWrapper(same, token.label, "alone", token.pin)
+        both_inside, met = threading.Barrier(2), []
+
+        class Watched:
+            def encrypt(self, data: bytes, **_: object) -> bytes:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    both_inside.wait(0.5)
+                    met.append(data)
+                return data
+
+        for kek in keks:
+            kek._key = Watched()
+        threads = [threading.Thread(target=kek.wrap, args=(bytes(32), ALICE)) for kek in keks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert both_inside.broken and not met
+        for kek in keks:
+            kek.close()
+
+    @pytest.mark.parametrize("error", ["DeviceError", "KeyUnavailable"])
+    def test_a_session_in_which_the_key_is_not_found_is_closed(
+        self, token: Token, monkeypatch: pytest.MonkeyPatch, error: str
+    ) -> None:
+        """Each health check would leave one open, until the token has none left for anybody."""
+        import pkcs11
+
+        sessions: list[pkcs11.Session] = []
+
+        def fails(session: pkcs11.Session, label: str) -> None:
+            sessions.append(session)
+            if error == "DeviceError":
+                raise pkcs11.exceptions.DeviceError
+
+        monkeypatch.setattr("authsvc.key_port.pkcs11_token._find", fails)
+        with pytest.raises(KeyUnavailable):
+            in_token(token, "whatever")
+        with pytest.raises(pkcs11.exceptions.SessionHandleInvalid):
+            sessions[0].generate_random(64)
+
     def test_two_keys_of_one_token_work_side_by_side(self, token: Token) -> None:
         """A rotation inside one token needs both, and closing one session logs the whole process out."""
         labels = ["one of two", "other of two"]
@@ -243,6 +362,21 @@ class TestToken:
         assert one.key_id != other.key_id
         one.close()
         other.close()
+
+    def test_a_worker_that_was_forked_opens_a_session_of_its_own(self, token: Token) -> None:
+        """A session that two processes share answers one with what the other asked."""
+        make_key(token.module, token.label, "forked", token.pin)
+        kek = in_token(token, "forked")
+        wrapped = kek.wrap(bytes(32), ALICE)
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if kek.unwrap(wrapped, ALICE) == bytes(32) else 1)
+            except BaseException:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert kek.unwrap(wrapped, ALICE) == bytes(32)
+        kek.close()
 
     def test_wrong_names_and_pins_are_sentences(self, token: Token) -> None:
         make_key(token.module, token.label, "there", token.pin)

@@ -6,12 +6,14 @@ import base64
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from authsvc.policy import Limits
 from authsvc.settings import Settings, SettingsError, ensure_data_dir, load_settings
+from mpc.login.published_profiles import PUBLISHED
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         ("sim-1024", 1024, 327),
         ("sim-2048", 2048, 655),
         ("sim-4096", 4096, 1310),
+        ("face-2048", 2048, 583),
     }
     masked = policy.profiles["sim-2048-masked"]
     assert (masked.min_valid, masked.ratio_numerator, masked.ratio_shift) == (1536, 82, 8)
@@ -47,7 +50,7 @@ def test_the_environment_wins_over_the_policy_file(monkeypatch: pytest.MonkeyPat
     policy_file.write_text(
         'server_id = "auth.example"\nallowed_rp_ids = ["example.com"]\n'
         "[limits]\nattempts_per_day = 20\nfreshness_s = 30\n"
-        '[profiles.iris-2048]\ncode_bits = 2048\nthreshold = 650\nencoder_id = "iris-v3"\n'
+        '[profiles.own-2048]\ncode_bits = 2048\nthreshold = 650\nencoder_id = "iris-v3"\n'
     )
     monkeypatch.setenv("TANDEM_POLICY_FILE", str(policy_file))
     monkeypatch.setenv("TANDEM_LIMITS__ATTEMPTS_PER_DAY", "40")
@@ -57,7 +60,32 @@ def test_the_environment_wins_over_the_policy_file(monkeypatch: pytest.MonkeyPat
     assert policy.server_id == "auth.example"
     assert policy.allowed_rp_ids == {"example.com"}
     assert (policy.limits.attempts_per_day, policy.limits.freshness_s) == (40, 30)
-    assert set(policy.profiles) == {"iris-2048"}
+    assert set(policy.profiles) == {"own-2048"}
+
+
+def test_a_published_profile_may_be_tightened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is left out stays as published, the measurement too."""
+    policy_file = tmp_path / "policy.toml"
+    policy_file.write_text("[profiles.face-2048]\nthreshold = 560\n")
+    monkeypatch.setenv("TANDEM_POLICY_FILE", str(policy_file))
+
+    profile = load_settings().policy().profiles["face-2048"]
+
+    assert profile == replace(PUBLISHED["face-2048"], threshold=560)
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["threshold = 584", "threshold = 560\nencoder_id = 'other'", "code_bits = 4096", "templates = 2", "masked = true"],
+)
+def test_a_published_profile_is_never_loosened(table: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The name stands for what was measured; anything else under it would borrow its error rates."""
+    policy_file = tmp_path / "policy.toml"
+    policy_file.write_text(f"[profiles.face-2048]\n{table}\n")
+    monkeypatch.setenv("TANDEM_POLICY_FILE", str(policy_file))
+
+    with pytest.raises(SettingsError, match=r"profiles\.face-2048"):
+        load_settings()
 
 
 def test_what_is_set_about_provisioning_reaches_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:

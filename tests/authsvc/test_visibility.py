@@ -150,7 +150,7 @@ class TestAddresses:
             ("10.0.0.1", ["1.1.1.1", "198.51.100.1, 10.9.9.9"], "198.51.100.1"),
             ("10.0.0.1", ["198.51.100.1:5123"], "198.51.100.1"),
             ("10.0.0.1", ["[2001:db8::5]:5123"], "2001:db8::/64"),
-            ("10.0.0.1", [], None),  # passes TCP through: all its clients would share one bucket
+            ("10.0.0.1", [], None),
             ("10.0.0.1", ["10.2.2.2"], None),
             ("10.0.0.1", ["198.51.100.1, unknown"], None),
             ("2001:db8:1::1", ["198.51.100.1"], "198.51.100.1"),
@@ -174,6 +174,15 @@ class TestAddresses:
         with pytest.raises(SettingsError, match="trusted_proxies"):
             load_settings(trusted_proxies=[wrong])
 
+    def test_proxies_in_front_of_tls_must_be_said_to_open_it(self, tmp_path: Path) -> None:
+        """Through a balancer that passes TCP through a client's own X-Forwarded-For would come from a trusted peer."""
+        tls = {"tls_cert_file": tmp_path / "cert", "tls_key_file": tmp_path / "key"}
+        with pytest.raises(SettingsError, match="never name a balancer that passes TCP through"):
+            load_settings(trusted_proxies=["10.0.0.1"], **tls)
+        assert load_settings(trusted_proxies=["10.0.0.1"], proxies_reencrypt=True, **tls).proxies_reencrypt
+        assert load_settings(**tls).trusted_proxies == []
+        assert load_settings(trusted_proxies=["10.0.0.1"]).trusted_proxies == ["10.0.0.1"]
+
     def test_an_address_is_refused_before_token_and_body_and_others_are_not(self, tmp_path: Path) -> None:
         app = create_app(settings(tmp_path, limits={"address_burst": 5, "address_requests_per_s": 0.01}))
         with TestClient(app, client=HERE) as here:
@@ -183,13 +192,29 @@ class TestAddresses:
             assert told == [401] * 5 + [429] * 3
             assert (refused.status_code, refused.json()["code"]) == (429, "throttled")
             assert 1 <= int(refused.headers["retry-after"]) <= 100
-            assert here.get("/healthz").status_code == here.get("/readyz").status_code == 200
-            assert now()["tandem_rate_limited_total", "address"] == before + 4
+            assert here.get("/healthz").status_code == 200
+            assert here.get("/readyz").status_code == here.get("/metrics").status_code == 429
+            assert now()["tandem_rate_limited_total", "address"] == before + 6
             elsewhere = TestClient(app, client=ELSEWHERE)
             assert elsewhere.post("/v1/logins", content=b"x", headers=CBOR).status_code == 401
         with TestClient(create_app(settings(tmp_path, limits={"address_burst": 5, "address_requests_per_s": 0.01})),
                         client=HERE) as again:  # fmt: skip
             assert again.get("/v1/profiles/sim-512").status_code == 429, "a restart gave the rate back"
+
+    def test_many_networks_of_one_ipv6_site_share_a_larger_rate(self, tmp_path: Path) -> None:
+        """A /48 costs next to nothing, and has 65,536 networks, each of which would have a whole rate."""
+        app = create_app(settings(tmp_path, limits={"address_burst": 5, "address_requests_per_s": 0.01}))
+        before = now().get(("tandem_rate_limited_total", "site"), 0)
+
+        def ask(address: str) -> int:
+            client = TestClient(app, client=(address, 4711))
+            return client.get("/v1/profiles/sim-512").status_code
+
+        with TestClient(app):
+            told = [ask(f"2001:db8:1:{number:x}::1") for number in range(46)]
+            assert [ask("2001:db8:2::1"), ask("203.0.113.7")] == [200, 200]
+            assert told == [200] * 40 + [429] * 6
+        assert now()["tandem_rate_limited_total", "site"] == before + 6
 
     def test_a_limit_of_nought_is_off(self, tmp_path: Path) -> None:
         limits = {"address_burst": 1, "address_requests_per_s": 0}
@@ -318,3 +343,8 @@ class TestTraces:
             "sys.exit(any(name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter')) for name in sys.modules))"
         )
         assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
+
+    def test_without_its_library_the_operator_is_told_what_to_install(self, tmp_path: Path) -> None:
+        """The exporter is an extra and not among what the tests install."""
+        with pytest.raises(SettingsError, match=r"install tandem-auth\[otel\]"):
+            create_app(settings(tmp_path, tracing=True))

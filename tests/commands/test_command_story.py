@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import webauthn
 from fido2 import cbor
 from fido2.server import Fido2Server
 from fido2.webauthn import AttestedCredentialData, PublicKeyCredentialRpEntity
 from webauthn.helpers.exceptions import InvalidAuthenticationResponse
+
+PHOTOGRAPHS = Path(__file__).parents[3] / "shared/data/orl_faces_s01_s20.npz"
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,31 @@ def test_the_dumped_ceremonies_satisfy_python_fido2(told: Path) -> None:
         _, state = server.authenticate_begin([credential], user_verification="required")
         state = {**state, "challenge": get["options"]["challenge"]}
         assert server.authenticate_complete(state, [credential], get["response"]) == credential
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="the photographs are not beside this checkout")
+def test_the_story_is_told_on_photographs(tmp_path: Path) -> None:
+    """Mirrored pictures are other people to the program, so the published profile itself is used."""
+    with np.load(PHOTOGRAPHS) as archive:
+        np.savez(tmp_path / "faces.npz", images=archive["images"][[8, 4, 10], :, :, ::-1])
+
+    document = json.loads((_told(tmp_path, "--faces", str(tmp_path / "faces.npz")) / "out.json").read_text())
+
+    assert document["ok"] is True and len(document["steps"]) == 16
+    assert sum("face" in step["name"] for step in document["steps"]) == 3
+
+
+@pytest.mark.parametrize("content", [None, b"nothing"], ids=["missing", "garbage"])
+def test_a_wrong_file_of_faces_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "faces.npz"
+    if content is not None:
+        path.write_bytes(content)
+
+    command = [sys.executable, "-m", "relying_party_demo.story", "--faces", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert "faces.npz" in done.stdout and "Traceback" not in done.stdout + done.stderr
 
 
 def test_dealt_keys_carry_registrations_and_logins(dealt: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from device_sdk.errors import VaultCorrupt
 from device_sdk.vault.provisioned import MAX_PROVISIONED_KEYS, ProvisionedKey
 from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState, NextShares, PendingRotation
-from mpc.login.messages import Confirmation
+from mpc.login.messages import MAX_INDEX, Confirmation
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
 from mpc.ot.keys import KEYS_BYTES, ReceiverBaseKeys
@@ -98,6 +98,8 @@ def states(draw: st.DrawFn) -> DeviceState:
         rotation=draw(
             st.none() | st.just(PendingRotation(b"o" * 16, BARE.base_keys, 7, TemplateShare(bytes(64), b"")))
         ),
+        history_from=draw(st.none() | st.integers(0, MAX_INDEX)),
+        rotations=draw(st.integers(0, MAX_INDEX)),
         recipient=None if suite is None else recipient_key(suite),
         provisioned=tuple(
             ProvisionedKey(share(at), draw(rp_ids), draw(TIMES), bytes(16), draw(COUNTS)) for at in waiting

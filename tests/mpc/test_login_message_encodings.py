@@ -293,6 +293,8 @@ def test_a_missing_unknown_or_mistyped_field_is_named(name: str, data: st.DataOb
                 KINDS[name].decode(codec.encode({k: v for k, v in good.items() if k != field}))
             assert caught.value.field == f"{name}.{field}"
         for wrong in ([], None, 1 if type(good[field]) is bool else True, -1, 1.5):
+            if wrong == [] and isinstance(good[field], list):
+                continue  # a page may hold no event
             with pytest.raises(DecodeError) as caught:
                 KINDS[name].decode(codec.encode(good | {field: wrong}))
             assert caught.value.field.startswith(f"{name}.{field}")

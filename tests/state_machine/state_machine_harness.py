@@ -43,7 +43,8 @@ from authsvc.store import migrate
 from authsvc.store.credentials import CredentialRow, list_credentials
 from authsvc.store.engine import Store
 from authsvc.store.enrolments import EnrolmentRow, load_enrolment
-from authsvc.store.events import find_events, list_events
+from authsvc.store.event_search import EventFilter, search_events
+from authsvc.store.events import list_events
 from authsvc.store.logins import LoginRow
 from authsvc.store.tables import logins, metadata
 from device_sdk import Device
@@ -231,7 +232,9 @@ def assert_audited(server: Server) -> None:
     """Whatever a test did: the audit log is whole, and every login that was answered or confirmed stands in it."""
     with server.store.read() as conn:
         rows = [LoginRow(**row._mapping) for row in conn.execute(logins.select())]
-        recorded = [(e.name, e.enrolment_id, json.loads(e.detail)) for e in find_events(conn, limit=10**6)]
+        recorded = [
+            (e.name, e.enrolment_id, json.loads(e.detail)) for e in search_events(conn, EventFilter(), limit=10**6)
+        ]
     report = verify_log(server.ctx)
     assert report.ok, [each.text for each in report.findings]
     for name, states in (("login_answered", {"pending", "void", "confirmed"}), ("login_confirmed", {"confirmed"})):

@@ -9,7 +9,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from state_machine_harness import (
     Server,
 )
 
+from authsvc.key_port.raw_key import RawKeyWrapper
 from authsvc.services.context import SignedRequest
+from authsvc.services.kek_rotation import rotate_kek
 from authsvc.store.engine import Store
 from device_sdk import Device
 from device_sdk.errors import TransportError
@@ -56,7 +58,7 @@ class Fuse:
 # ---- the server in a process of its own ----------------------------------------------------------
 
 
-def _dying_store(fuse: Fuse) -> Callable[[Any], Store]:
+def _dying_store(fuse: Fuse) -> type[Store]:
     class DyingStore(Store):
         def write(self) -> contextlib.AbstractContextManager[SqlConnection]:
             return self._burning(super().write())
@@ -84,6 +86,23 @@ def serve_until_killed(pipe: Connection, folder: str, now: float, die_at: int) -
         except EOFError:
             return
         pipe.send({"serve": server.serve, "lift": server.lift}[word](argument))
+
+
+def rotate_until_killed(folder: str, now: float, keks: list[bytes], die_at: int) -> None:
+    """The child's main: `rotate-kek` to the first of the keys, one row a batch."""
+    wrappers = [RawKeyWrapper(kek) for kek in keks]
+    server = Server(Path(folder), Clock(now), keks=wrappers)
+    server.ctx.store.__class__ = _dying_store(Fuse(die_at))  # from here on: starting writes nothing
+    rotate_kek(server.ctx, batch=1)
+
+
+def run_rotation(folder: Path, clock: Clock, keks: list[bytes], die_at: int) -> bool:
+    """Whether it was killed at its point."""
+    process = PROCESSES.Process(target=rotate_until_killed, args=(str(folder), clock(), keks, die_at), daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
 
 
 class RemoteServer:

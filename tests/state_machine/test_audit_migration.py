@@ -11,14 +11,19 @@ import pytest
 from conftest import BACKENDS
 from sqlalchemy import text
 from state_machine_databases import database_url, new_database
-from state_machine_harness import Clock, Server, assert_audited
+from state_machine_harness import KEK, Clock, Server, assert_audited, policy
 
+from authsvc.key_port.raw_key import RawKeyWrapper
 from authsvc.services.audit_verification import verify_log
 from authsvc.services.checkpoints import write_checkpoint
+from authsvc.services.context import ServiceContext
+from authsvc.services.keyring import Keyring
 from authsvc.store import migrate
 from authsvc.store.engine import Store
-from authsvc.store.events import append_event, events_after, find_events
+from authsvc.store.event_search import EventFilter, search_events
+from authsvc.store.events import append_event, events_after
 from authsvc.store.server_state import load_state
+from mpc.primitives.rng import SystemRng
 
 BEFORE = "0002"
 ALICE, BOB, BEGUN = b"a" * 16, b"b" * 16, b"c" * 16
@@ -103,7 +108,7 @@ def test_no_label_is_chained(store: Store) -> None:
     migrate.upgrade(store)
 
     with store.read() as conn:
-        everything = [row.detail for row in find_events(conn)]
+        everything = [row.detail for row in search_events(conn, EventFilter(), limit=100)]
     assert not any("Liddell" in detail for detail in everything)
     assert '{"lifetime_s":60}' in everything
 
@@ -128,3 +133,24 @@ def test_going_back_keeps_the_events_and_coming_up_again_chains_them_alike(store
     assert after[: len(before)] == before
     assert [row.name for row in after[len(before) :]] == ["history_begun"]
     server.close()
+
+
+def test_going_back_and_up_again_adds_nothing_to_the_chain_of_an_erased_enrolment(store: Store) -> None:
+    """Its row may be left for its dealt keys, and looks revoked to the older code; an erasure ends a chain for good."""
+    migrate.upgrade(store)
+    with store.write() as conn:
+        append_event(conn, at=60.0, name="enrolment_erased", enrolment_id=ALICE)
+    run(store, "UPDATE enrolments SET status = 'erased' WHERE id = :owner", owner=ALICE)
+    run(store, "UPDATE enrolments SET status = 'revoked' WHERE id = :owner", owner=BOB)
+    before = told(store, ALICE)
+
+    migrate.downgrade(store, BEFORE)
+    migrate.upgrade(store)
+
+    assert told(store, ALICE) == before
+    assert run(store, "SELECT id, status FROM enrolments WHERE id <> :begun ORDER BY id", begun=BEGUN) == [
+        (ALICE, "erased"),
+        (BOB, "revoked"),
+    ]
+    ctx = ServiceContext(store, Keyring([RawKeyWrapper(KEK)]), policy(), SystemRng(), Clock())
+    assert verify_log(ctx).ok

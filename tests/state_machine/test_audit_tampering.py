@@ -17,11 +17,14 @@ from sqlalchemy.exc import DataError, ProgrammingError
 from state_machine_databases import snapshot
 from state_machine_harness import FACE, STRANGER, Clock, Phone, Server
 
+from authsvc.services import checkpoints as checkpoint_writing
 from authsvc.services.audit_verification import Report, verify_log
 from authsvc.services.checkpoint_document import SignedCheckpoint
-from authsvc.services.checkpoints import write_checkpoint
+from authsvc.services.checkpoints import AuditLogAltered, write_checkpoint
 from authsvc.store.checkpoints import latest_checkpoint
-from authsvc.store.events import EventRow, append_event, events_after, find_events, server_head
+from authsvc.store.event_search import EventFilter, search_events
+from authsvc.store.events import EventRow, append_event, events_after, server_head
+from authsvc.store.server_state import load_state
 from device_sdk.errors import NoMatch
 from mpc.errors import DecodeError
 from mpc.login.history import NO_HASH, event_hash
@@ -181,7 +184,11 @@ def test_all_broken_places_are_named(log: Tampered) -> None:
 
 def test_an_event_of_the_server_that_is_changed_or_deleted_is_noticed(log: Tampered) -> None:
     with log.server.store.read() as conn:
-        issued = [event for event in find_events(conn, name="code_issued") if event.enrolment_id is None]
+        issued = [
+            event
+            for event in search_events(conn, EventFilter(name="code_issued"), limit=100)
+            if event.enrolment_id is None
+        ]
     log.sql("UPDATE events SET detail = '{}' WHERE id = :id", id=issued[1].id)
     log.sql("DELETE FROM events WHERE id = :id", id=issued[0].id)
 
@@ -232,7 +239,7 @@ def _swap(log: Tampered, one: EventRow, other: EventRow, columns: tuple[str, ...
             log.sql("UPDATE events SET id = :new WHERE id = :old", old=old, new=new)
         return
     with log.server.store.read() as conn:
-        rows = {row.id: row for row in find_events(conn, limit=1000)}
+        rows = {row.id: row for row in search_events(conn, EventFilter(), limit=1000)}
     for here, there in ((one.id, other.id), (other.id, one.id)):
         setting = ", ".join(f"{column} = :{column}" for column in columns)
         log.sql(
@@ -385,11 +392,15 @@ def test_swapped_checkpoints_are_noticed(log: Tampered) -> None:
     assert "checkpoint_out_of_order" in log.kinds()
 
 
-def test_checkpoints_signed_by_somebody_else_are_noticed(log: Tampered) -> None:
-    """He deletes key, head and checkpoints, and lets a server of his own sign what he likes."""
+def test_checkpoints_signed_by_somebody_else_are_noticed(folder: Path, log: Tampered) -> None:
+    """He deletes key, head, marker and checkpoints, and lets a server that has just started sign what he likes."""
     log.sql("DELETE FROM audit_checkpoints")
-    log.sql("DELETE FROM server_state WHERE name IN ('audit_key', 'audit_head')")
-    write_checkpoint(log.server.ctx)
+    log.sql("DELETE FROM server_state WHERE name IN ('audit_key', 'audit_head', 'audit_begun')")
+    with pytest.raises(AuditLogAltered):
+        write_checkpoint(log.server.ctx)
+    restarted = Server(folder, log.server.clock)
+    write_checkpoint(restarted.ctx)
+    restarted.store.close()
 
     assert log.verify().ok, "without the key or a checkpoint kept elsewhere this is a fresh log"
     kept = SignedCheckpoint.decode(log.documents[2])
@@ -397,6 +408,68 @@ def test_checkpoints_signed_by_somebody_else_are_noticed(log: Tampered) -> None:
         log.verify(log.documents[2])
     report = verify_log(log.server.ctx, kept=log.documents[2], public_key=kept.signing_key)
     assert {finding.kind for finding in report.findings} >= {"checkpoint_of_other_key", "rolled_back"}
+
+
+# ---- what the server itself signs ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numbers", ["number >= 1", "number >= 2", "number = 3"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_log_that_was_written_anew_is_not_signed(
+    folder: Path, log: Tampered, capsys: pytest.CaptureFixture[str], numbers: str, restarted: bool
+) -> None:
+    """He drops checkpoints, rewrites their events with every hash right, and waits for the server to vouch for it."""
+    victim = log.covered()[-1]
+    log.sql(f"DELETE FROM audit_checkpoints WHERE {numbers}")
+    log.sql("UPDATE events SET name = 'recovered', detail = '{}' WHERE id = :id", id=victim.id)
+    log.chained_anew()
+    worker = Server(folder, log.server.clock) if restarted else log.server
+
+    for _ in range(2):
+        with pytest.raises(AuditLogAltered):
+            write_checkpoint(worker.ctx)
+
+    assert "audit_log_altered" in "".join(capsys.readouterr())
+    assert "checkpoint_missing" in log.kinds()
+    if restarted:
+        worker.store.close()
+
+
+def test_checkpoints_dropped_while_the_events_are_read_are_noticed_before_the_next_is_written(
+    log: Tampered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two transactions have time between them."""
+    honest = checkpoint_writing._digest
+
+    def dropped(*arguments: Any) -> Any:
+        log.sql("DELETE FROM audit_checkpoints")
+        return honest(*arguments)
+
+    monkeypatch.setattr(checkpoint_writing, "_digest", dropped)
+
+    with pytest.raises(AuditLogAltered):
+        write_checkpoint(log.server.ctx)
+
+    with log.server.store.read() as conn:
+        assert latest_checkpoint(conn) is None
+
+
+def test_a_head_of_before_is_not_taken_by_a_process_that_has_seen_a_later_one(folder: Path, log: Tampered) -> None:
+    """He kept an older sealed head. Only a process that has just started believes it, as SECURITY.md tells."""
+    with log.server.store.read() as conn:
+        kept = load_state(conn, "audit_head")
+    assert write_checkpoint(log.server.ctx) is not None
+    log.sql("DELETE FROM audit_checkpoints WHERE number = 4")
+    log.sql("UPDATE server_state SET value = :kept WHERE name = 'audit_head'", kept=kept)
+    log.sql("UPDATE events SET name = 'recovered' WHERE id = :id", id=log.events()[-1].id)
+    log.chained_anew()
+
+    with pytest.raises(AuditLogAltered):
+        write_checkpoint(log.server.ctx)
+
+    restarted = Server(folder, log.server.clock)
+    assert write_checkpoint(restarted.ctx) is not None
+    restarted.store.close()
 
 
 def test_an_older_copy_of_the_database_is_noticed_by_a_checkpoint_kept_elsewhere(
@@ -467,5 +540,9 @@ def test_values_of_another_type_are_noticed_and_stop_nothing(log: Tampered, stat
 
 def test_the_head_of_the_server_is_what_its_last_event_says(log: Tampered) -> None:
     with log.server.store.read() as conn:
-        last = next(event for event in find_events(conn, name="code_issued") if event.enrolment_id is None)
+        last = next(
+            event
+            for event in search_events(conn, EventFilter(name="code_issued"), limit=100)
+            if event.enrolment_id is None
+        )
         assert server_head(conn) == {"audit_seq": last.seq, "audit_hash": last.hash}

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from state_machine_databases import snapshot
 from state_machine_harness import (
+    AGED,
+    ROTATIONS_FINISH,
     RP_ID,
     STRANGER,
     Answer,
@@ -399,19 +401,114 @@ def test_a_server_restored_to_an_older_state_is_noticed_by_its_devices(
     worker.close()
 
 
-def test_a_record_that_begins_later_than_the_logins_says_so(phone: Phone, server: Server, clock: Clock) -> None:
+def begun_at(epoch: int, **more: Any) -> HistoryEvent:
+    return HistoryEvent(5.0, "history_begun", write_detail({"epoch": epoch, "last_index": epoch, **more}))
+
+
+def rotated_to(epoch: int) -> HistoryEvent:
+    return HistoryEvent(5.0, "template_rotated", write_detail({"epoch": epoch, "code_id": "00", "match": True}))
+
+
+def from_before(phone: Phone) -> None:
+    """A vault of a version that did not keep from where on its history must hold everything."""
+    phone.device._store.change(lambda now: replace(now, history_from=None))
+
+
+def begun_later(events: Events) -> Events:
+    return [begun_at(2), *events[-2:]]
+
+
+def test_a_record_that_begins_later_than_the_logins_says_so(phone: Phone) -> None:
     """A database from before the audit chain has no events of its logins; the record tells its first epoch."""
     for _ in range(2):
         phone.get()
         assert phone.confirm()
-
-    def begun_later(events: Events) -> Events:
-        begun = HistoryEvent(5.0, "history_begun", write_detail({"epoch": 2, "last_index": 2}))
-        return [begun, *events[-2:]]
-
+    from_before(phone)
     Liar(phone, begun_later)
 
     read = phone.device.history()
 
     assert [login.epoch for login in read.logins] == [2]
     assert read.events[-1].name == "history_begun" and read.events[-1].detail["epoch"] == 2
+    assert phone.state.history_from == 2
+    assert phone.device.history() == read
+
+
+# What stands in the place of the logins of epochs 0 and 1, of which this phone completed both.
+HIDING = [
+    lambda events: [begun_at(2), *events[-2:]],
+    lambda events: [rotated_to(1), rotated_to(2), *events[-2:]],
+    lambda events: [*events[:-2], rotated_to(3)],
+    lambda events: [begun_at(0), rotated_to(1), rotated_to(2), rotated_to(3)],
+]
+
+
+@pytest.mark.parametrize("hiding", HIDING)
+def test_logins_are_not_hidden_behind_events_that_tell_an_epoch(
+    phone: Phone, hiding: Callable[[Events], Events]
+) -> None:
+    """A device that takes the server's word for its epoch can be told any number of logins away."""
+    for _ in range(2):
+        phone.get()
+        assert phone.confirm()
+    Liar(phone, hiding)
+
+    with pytest.raises(HistoryAltered) as caught:
+        phone.device.history()
+
+    assert caught.value.reason == "logins_missing"
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda events: [*events, begun_at(3)],
+        lambda events: [begun_at(0), begun_at(0), *events],
+        lambda events: [rotated_to(1), begun_at(0), *events],
+        lambda events: [*events[:-2], rotated_to(5)],
+        lambda events: [*events, rotated_to(2)],
+    ],
+)
+def test_a_record_tells_each_epoch_where_it_can_begin(phone: Phone, alter: Callable[[Events], Events]) -> None:
+    """Whatever the vault remembers: even one from before it kept where its history begins."""
+    phone.get()
+    assert phone.confirm()
+    from_before(phone)
+    Liar(phone, alter)
+
+    with pytest.raises(HistoryAltered) as caught:
+        phone.device.history()
+
+    assert caught.value.reason == "broken"
+
+
+def test_an_old_vault_takes_the_servers_word_only_once(phone: Phone) -> None:
+    """Afterwards it counts like any other."""
+    phone.get()
+    assert phone.confirm()
+    from_before(phone)
+    phone.device.history()
+    phone.device._store.change(lambda now: replace(now, history=None))
+    Liar(phone, lambda events: [begun_at(2)])
+
+    with pytest.raises(HistoryAltered) as caught:
+        phone.device.history()
+
+    assert phone.state.history_from == 0 and caught.value.reason == "logins_missing"
+
+
+def test_a_rotation_that_this_phone_made_is_in_the_record_and_counted(phone: Phone, server: Server) -> None:
+    """Also one whose answer was lost, which the phone may ask about only later."""
+    phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)
+    assert phone.state.rotations == 1
+    phone.device.history()
+    phone.network.plan(ROTATIONS_FINISH, *[lose_answer] * 3)
+    with pytest.raises(TransportError):
+        phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)
+
+    names = [event.name for event in phone.device.history().events]
+
+    assert names.count("template_rotated") == 2
+    phone.get(AGED[0])
+    assert phone.state.rotations == 2 and phone.state.rotation is None
+    assert phone.device.history().logins[0].epoch == phone.state.epoch

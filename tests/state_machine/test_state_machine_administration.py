@@ -13,15 +13,17 @@ from state_machine_thief import crafted_login
 
 from authsvc.errors import Refused
 from authsvc.services import administration, api_tokens, bulk_revocation, inspection, personal_data
+from authsvc.services.audit_verification import verify_log
 from authsvc.services.bulk_revocation import NamedEnrolment
 from authsvc.store import migrate
 from authsvc.store.credentials import CredentialRow, insert_credential
 from authsvc.store.enrolment_search import EnrolmentFilter
-from authsvc.store.enrolments import insert_enrolment
+from authsvc.store.enrolments import delete_unfinished_enrolments, insert_enrolment
 from authsvc.store.event_search import EventFilter
 from authsvc.store.tables import credentials
 from authsvc.tokens import Scope
 from device_sdk.errors import ServerRefused
+from mpc.login.history import NO_HASH
 
 
 def add_people(phone: Phone, server: Server, labels: list[str], **changes: Any) -> list[bytes]:
@@ -139,6 +141,18 @@ class TestCodes:
 
 
 class TestExport:
+    def test_an_enrolment_that_is_not_finished_leaves_no_event_behind(self, phone: Phone, server: Server) -> None:
+        """Its row goes if nobody finishes it. An event without a row is what verification calls tampering."""
+        (begun,) = add_people(phone, server, ["Ben"], status="enrolling", audit_seq=0, audit_hash=NO_HASH)
+
+        with pytest.raises(Refused, match="wrong_state"):
+            personal_data.export_user(server.ctx, begun)
+
+        with server.store.write() as conn:
+            delete_unfinished_enrolments(conn, b"", server.clock() + 10)
+        assert verify_log(server.ctx).ok
+        assert personal_data.export_user(server.ctx, phone.id)["enrolment"]["label"] == "Ada"
+
     def test_it_is_everything_and_no_secret(self, phone: Phone, server: Server) -> None:
         """The person's right to know, without a copy of what would help to be that person."""
         phone.get()

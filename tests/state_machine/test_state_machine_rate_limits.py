@@ -101,6 +101,15 @@ class TestBuckets:
         clock.advance(10**6)
         assert granted(server.ctx, EXACT, 20) == EXACT.burst
 
+    def test_a_cleaning_forgets_what_a_flood_of_subjects_left(self, server: Server, clock: Clock) -> None:
+        """A thousand rows in ten seconds is less than one sender can make; the table would grow for as long."""
+        old = [{"key": number.to_bytes(32, "big"), "full_at": clock.now - 1000} for number in range(2500)]
+        with server.store.write() as conn:
+            conn.execute(rate_limits.insert(), old)
+        granted(restarted(server), EXACT, 1)
+        with server.store.read() as conn:
+            assert len(conn.execute(rate_limits.select()).all()) == 1
+
     def test_subjects_and_limits_have_buckets_of_their_own(self, server: Server) -> None:
         granted(server.ctx, EXACT, 20)
         assert granted(server.ctx, EXACT, 1, b"another") == 1

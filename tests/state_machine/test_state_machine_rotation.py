@@ -76,7 +76,9 @@ def test_rotate_and_sign_in_with_the_passkeys_of_before(phone: Phone, server: Se
     after = server.enrolment(phone.id)
     assert phone.state.base_ot_id != before.base_ot_id and phone.state.request_key == before.request_key
     assert [credential.credential_id for credential in phone.state.credentials] == passkeys
-    assert (after.template_attempts, after.pending_base_ot_id, after.last_index) == (0, None, row.last_index + 1)
+    assert (after.template_attempts, after.pending_base_ot_id) == (0, None)
+    # the login that showed the match, and the index that the rotation uses up
+    assert after.last_index == phone.state.ot_index == row.last_index + 2
     assert after.epoch == row.epoch + 2  # the login that showed the match, and the rotation
     assert template_of(phone, server) == "new"
     assert server.events(phone.id).count("template_rotated") == 1
@@ -256,12 +258,40 @@ def test_a_pending_login_of_the_old_template_cannot_be_confirmed_against_the_new
 
 def test_a_login_computed_before_the_rotation_is_not_answered_after_it(phone: Phone, server: Server) -> None:
     """Its verdict is of the old template and the old Δ, neither of which holds when it would be told."""
-    held = HeldLogin(server, crafted_login(phone, ot_index=50, sign_count=50))
+    row = server.enrolment(phone.id)
+    held = HeldLogin(server, crafted_login(phone, ot_index=row.last_index + 1, sign_count=50))
     phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)
     counted = server.enrolment(phone.id).template_attempts
 
-    assert held.release().code == "base_ot_changed"
+    assert held.release().code == "stale_index"
     assert server.enrolment(phone.id).template_attempts == counted == 0
+    assert template_of(phone, server) == "new"
+
+
+def test_a_copy_from_before_the_rotation_is_quarantined(phone: Phone, clone: Phone, server: Server) -> None:
+    """It names the base OT of before. Refused for that, it would stay in service and nobody would learn of it."""
+    phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)
+    counted = server.enrolment(phone.id).template_attempts
+
+    assert server.serve(crafted_login(clone, ot_index=50, sign_count=50)).code == "quarantined"
+
+    row = server.enrolment(phone.id)
+    assert (row.status, row.status_reason) == ("quarantined", "clone_suspected")
+    assert row.sealed_base_ot is None and row.template_attempts > counted
+    phone.device.recover(server.lift(phone.id))
+    assert template_of(phone, server) == "new"
+
+
+def test_the_phones_own_login_delayed_across_a_rotation_accuses_nobody(phone: Phone, server: Server) -> None:
+    """It was lost on the way, the operator vouched for a rotation, and then the network delivered it."""
+    phone.network.plan(LOGINS, lose_request)
+    with pytest.raises(TransportError):
+        phone.get()
+    late = phone.network.sent(LOGINS)[-1]
+    phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)
+
+    assert server.serve(late).code == "stale_index"
+
     assert template_of(phone, server) == "new"
 
 

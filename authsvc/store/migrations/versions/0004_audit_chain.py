@@ -42,7 +42,7 @@ _server_state = sa.table("server_state", sa.column("name", sa.Text), sa.column("
 
 
 def upgrade() -> None:
-    """Chain the events that exist, in the order of their ids, and begin the history of every enrolment.
+    """Chain the events that exist, in the order of their ids, and begin the history of every enrolment but erased ones.
 
     Logins made before have left no events; `history_begun` says so, with the epoch from which on they do.
     """
@@ -84,7 +84,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Keep the events; chain, checkpoints and the key that signed them go."""
     op.drop_table("audit_checkpoints")
-    op.execute("DELETE FROM server_state WHERE name IN ('audit_chain', 'audit_key', 'audit_head')")
+    op.execute("DELETE FROM server_state WHERE name IN ('audit_chain', 'audit_key', 'audit_head', 'audit_begun')")
     for name in ("ix_events_server_chain", "ix_events_chain", "ix_events_at"):
         op.drop_index(name, "events")
     for column in ("hash", "seq"):
@@ -139,7 +139,14 @@ def _chain_one(conn: sa.Connection, owner: bytes, rows: Iterator[Any]) -> tuple[
 
 def _begin_histories(conn: sa.Connection) -> None:
     at = time.time()
-    query = sa.select(*_enrolments.c).where(_enrolments.c.status != "enrolling")
+    # An erasure ends a chain; the row of an erased enrolment may be left, and comes from a later revision as a revoked
+    # one.
+    erased = sa.select(_events.c.enrolment_id).where(
+        _events.c.name == "enrolment_erased", _events.c.enrolment_id == _enrolments.c.id
+    )
+    query = sa.select(*_enrolments.c).where(
+        _enrolments.c.status != "enrolling", ~sa.exists(erased.correlate(_enrolments))
+    )
     for owner, _, epoch, last_index, seq, previous in _pages(conn, query):
         detail = json.dumps({"epoch": epoch, "last_index": last_index}, sort_keys=True, separators=(",", ":"))
         digest = event_hash(previous, seq + 1, at, owner, "history_begun", detail)

@@ -12,7 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables, add the column, and an index for pages of enrolments."""
+    """Create the tables, add the column, and an index for pages of enrolments.
+
+    What is left of an enrolment that was erased before somebody went back is told from a revoked one again.
+    """
     op.create_table(
         "api_tokens",
         sa.Column("id", sa.LargeBinary(16), nullable=False),
@@ -35,6 +38,10 @@ def upgrade() -> None:
     )
     op.add_column("enrolments", sa.Column("rotated_base_ot_id", sa.LargeBinary(16)))
     op.create_index("ix_enrolments_created_at_id", "enrolments", ["created_at", "id"])
+    op.execute(
+        "UPDATE enrolments SET status = 'erased' WHERE status = 'revoked'"
+        " AND id IN (SELECT enrolment_id FROM events WHERE name = 'enrolment_erased')"
+    )
 
 
 def downgrade() -> None:

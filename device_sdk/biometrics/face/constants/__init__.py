@@ -1,0 +1,1 @@
+"""Public constants of face profiles, and how each was made."""

@@ -1,0 +1,106 @@
+"""`tandem-device calibrate` on embeddings of simulated people: what it writes, recommends and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from device_sdk.biometrics import SignProjection
+from device_sdk.biometrics.bounds import pair_rate, rate
+from device_sdk.biometrics.calibration import calibrate
+from device_sdk.biometrics.embedding_encoder import EmbeddingEncoder
+from device_sdk.biometrics.whitening import grouped
+from device_sdk.cli import app
+
+
+def embeddings(people: int = 40, samples: int = 6, noise: float = 0.35) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(4)
+    centres = generator.standard_normal((people, 48))
+    rows = np.repeat(centres, samples, axis=0) + noise * generator.standard_normal((people * samples, 48))
+    return rows, np.repeat(np.arange(people), samples)
+
+
+def save(path: Path, rows: np.ndarray, labels: np.ndarray) -> Path:
+    np.savez(path, embeddings=rows, labels=labels)
+    return path
+
+
+def test_the_command_makes_an_encoder_that_holds_what_it_promises(tmp_path: Path) -> None:
+    data = save(tmp_path / "data.npz", *embeddings())
+    out = tmp_path / "out"
+
+    done = CliRunner().invoke(app, ["calibrate", str(data), "--out", str(out), "--model", "voice-v1", "--fmr", "0.001"])
+
+    assert done.exit_code == 0, done.output
+    document = json.loads((out / "calibration.json").read_text())
+    assert json.loads(done.stdout) == document
+    encoder = EmbeddingEncoder(SignProjection.load(out / "constants.npz"), lambda sample: sample, "voice-v1")
+    assert (encoder.encoder_id, encoder.code_bits) == (document["encoder_id"], document["recommended"]["code_bits"])
+    # 40 people in two halves: 20 · 19 strangers each way, three tries each
+    assert [length["impostor_tries"] for length in document["lengths"]] == [2 * 20 * 19 * 3] * 4
+    assert [length["genuine_tries"] for length in document["lengths"]] == [120] * 4
+    assert all(length["false_accepts"] <= 0.001 * length["impostor_tries"] for length in document["lengths"])
+    for picture in ("histogram.png", "rates.png", "subjects.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_more_noise_means_more_refusals_and_no_more_false_matches() -> None:
+    quiet, loud = (
+        calibrate(grouped(rows, labels), 1e-3, "test") for rows, labels in (embeddings(), embeddings(noise=1.2))
+    )
+
+    assert quiet.recommended.false_non_matches.value < loud.recommended.false_non_matches.value
+    for made in (quiet, loud):
+        assert made.recommended.threshold < made.recommended.code_bits / 2
+        assert made.recommended.false_matches.value <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "more"),
+    [
+        (np.zeros((8, 4)), np.arange(8), []),
+        (np.ones((8, 4), dtype=int), np.arange(8), []),
+        (np.ones((8, 4)), np.arange(7), []),
+        (*embeddings(people=3), []),
+        (*embeddings(samples=3), []),
+        (*embeddings(), ["--fmr", "0"]),
+        (*embeddings(), ["--fmr", "0.7"]),
+        (*embeddings(), ["--model", "é"]),
+    ],
+    ids=["zeros", "integers", "labels", "people", "samples", "never", "always", "name"],
+)
+def test_what_cannot_be_calibrated_is_said_in_a_sentence(
+    tmp_path: Path, rows: np.ndarray, labels: np.ndarray, more: list[str]
+) -> None:
+    data = save(tmp_path / "data.npz", rows, labels)
+
+    done = CliRunner().invoke(app, ["calibrate", str(data), "--out", str(tmp_path / "out"), "--model", "m", *more])
+
+    assert (done.exit_code == 1 and done.exception is None) or isinstance(done.exception, SystemExit)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data.npz").write_bytes(b"nothing")
+
+    done = CliRunner().invoke(app, ["calibrate", str(tmp_path / "data.npz"), "--out", str(tmp_path), "--model", "m"])
+
+    assert done.exit_code == 1 and "data.npz" in done.output
+
+
+def test_bounds_come_from_people_not_from_comparisons() -> None:
+    """The same errors in one person's tries leave more open than spread over all."""
+    spread, gathered = rate([1] * 10 + [0] * 10, [10] * 20), rate([10] + [0] * 19, [10] * 20)
+
+    assert spread.value == gathered.value == 0.05
+    assert gathered.high > spread.high and gathered.low < spread.low
+    assert rate([0] * 20, [10] * 20).high == 3 / 200
+    assert str(rate([0], [0])) == "not tried"
+    errors, tries = np.zeros((4, 4), dtype=np.int64), 5 * (1 - np.eye(4, dtype=np.int64))
+    assert pair_rate(errors, tries).high == 3 / 60
+    errors[1, 2] = 5
+    assert 0 == pair_rate(errors, tries).low < pair_rate(errors, tries).value < pair_rate(errors, tries).high
