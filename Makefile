@@ -55,10 +55,10 @@ soak: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_provisioning.py $(ARGS)
 
-# In an environment of its own, so that the tools and what only tests need are not in the list.
 fuzz-wire: $(VENV)/.installed-fuzz
 	$(PY) tests/fuzz/fuzz_wire.py $(ARGS)
 
+# In an environment of its own, so that the tools and what only tests need are not in the list.
 audit: $(VENV)-released/.installed
 	$(VENV)-released-tools/bin/pip-audit --strict --path "$$($(VENV)-released/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(ARGS)
 
