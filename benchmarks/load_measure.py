@@ -19,8 +19,8 @@ from benchmarks.load_rows import LoadRow, percentile
 from benchmarks.load_server import Clients, load_on
 from benchmarks.powmod import Powmod
 
-BLOCK = 40
-_POWMODS_A_BLOCK = 12  # on each core
+BLOCK = 20
+_POWMODS_A_BLOCK = 10  # on each core
 _SAMPLE_EVERY_S = 0.2
 
 

@@ -24,13 +24,14 @@ _UTF8 = "utf-8"
 class PostgresqlStatement:
     """Safe to share between threads."""
 
-    __slots__ = ("_name", "_order", "_prepared_on", "_sql")
+    __slots__ = ("_loaders", "_name", "_order", "_prepared_on", "_sql")
 
     def __init__(self, sql: str, order: tuple[str, ...]) -> None:
         """sql: with $1, $2 …; order: the names of their values."""
         self._sql, self._order = sql.encode(_UTF8), order
         self._name = b"tandem_%d" % next(_NAMES)
         self._prepared_on: WeakSet[Any] = WeakSet()
+        self._loaders: list[Callable[[bytes], Any]] | None = None  # known from the first result, and always the same
 
     def execute(self, driver: Any, parameters: Mapping[str, object]) -> tuple[list[tuple[Any, ...]], int]:
         """(rows, how many rows it gave or touched). driver: psycopg's connection. Raises psycopg.Error."""
@@ -45,15 +46,17 @@ class PostgresqlStatement:
             values.append(value)
             formats.append(form)
         result = _checked(server.exec_prepared(self._name, values, formats, _BINARY))
-        columns = range(result.nfields)
-        loaders = [_LOADERS[result.ftype(column)] for column in columns]
+        if not result.nfields:
+            return [], result.command_tuples or 0
+        loaders = self._loaders
+        if loaders is None:
+            loaders = self._loaders = [_LOADERS[result.ftype(column)] for column in range(result.nfields)]
+        get = result.get_value
         rows = [
-            tuple(
-                None if (raw := result.get_value(row, column)) is None else loaders[column](raw) for column in columns
-            )
+            tuple([_read(load, get(row, column)) for column, load in enumerate(loaders)])
             for row in range(result.ntuples)
         ]
-        return rows, result.ntuples if columns else result.command_tuples or 0
+        return rows, result.ntuples
 
 
 def _sent(value: object) -> tuple[bytes | None, int]:
@@ -86,6 +89,10 @@ def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
             raise errors.OperationalError("the connection to the database broke off")
         raise errors.error_from_result(result, encoding=_UTF8)
     return result
+
+
+def _read(load: Callable[[bytes], Any], raw: bytes | None) -> Any:
+    return None if raw is None else load(raw)
 
 
 def _integer(raw: bytes) -> int:
