@@ -30,6 +30,7 @@ from state_machine_harness import (
 from state_machine_processes import PROCESSES
 from state_machine_thief import crafted_login
 
+from authsvc.logs import configure_logs
 from authsvc.services.audit_verification import verify_log
 from authsvc.services.checkpoint_document import SignedCheckpoint
 from authsvc.services.checkpoint_thread import CheckpointThread
