@@ -190,7 +190,7 @@ def test_show_filters_and_names_nobody(run: Run, database: Path) -> None:
 
     assert [event["seq"] for event in everything] == [3, 2, 1]
     assert newest == everything[:1] and newest[0]["name"] == "code_issued"
-    assert set(newest[0]["detail"]) == {"code", "lifetime_s"}
+    assert set(newest[0]["detail"]) == {"code_id", "lifetime_s", "by"}
     at = everything[0]["at"]
     for filters, count in (
         (("--name", "code_issued"), 3),
@@ -231,5 +231,6 @@ def test_a_server_that_is_stopped_leaves_nothing_unsigned_and_one_that_is_killed
         server.process.wait(20)
     killed = report()
 
-    assert (stopped["ok"], stopped["events"], stopped["covered"]) == (True, 3, 3)
-    assert (killed["ok"], killed["events"], killed["covered"]) == (True, 4, 3)
+    # A token to ask with, and three codes; then another token and one code.
+    assert (stopped["ok"], stopped["events"], stopped["covered"]) == (True, 4, 4)
+    assert (killed["ok"], killed["events"], killed["covered"]) == (True, 6, 4)
