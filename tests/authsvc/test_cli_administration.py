@@ -101,7 +101,7 @@ def test_codes_are_listed_and_withdrawn(run: Run) -> None:
 def test_a_rotation_code_is_printed(run: Run) -> None:
     assert re.fullmatch(r"(\w{5}-){3}\w{5}\n", done(run("rotate-template", ALICE.hex())))
     assert re.fullmatch(r"(\w{5}-){3}\w{5}\n", done(run("rotate-template", ALICE.hex(), "--without-match")))
-    events = json.loads(done(run("events", "--enrolment", ALICE.hex(), "--json")))["events"]
+    events = json.loads(done(run("audit", "show", "--enrolment", ALICE.hex(), "--json")))["events"]
     assert [event["detail"]["match"] for event in events] == [False, True]
     assert {event["detail"]["by"] for event in events} == {"command line"}
 
@@ -138,5 +138,5 @@ def test_data_are_exported_and_erased(run: Run, tmp_path: Path) -> None:
     assert "does not fit" in refused(run("erase", ALICE.hex(), "--confirm", BOB.hex()))
     assert done(run("erase", ALICE.hex(), "--confirm", ALICE.hex())) == "erased\n"
     assert "Not found" in refused(run("enrolment", ALICE.hex()))
-    events = json.loads(done(run("events", "--enrolment", ALICE.hex(), "--json")))["events"]
+    events = json.loads(done(run("audit", "show", "--enrolment", ALICE.hex(), "--json")))["events"]
     assert events[0]["name"] == "enrolment_erased"
