@@ -138,7 +138,7 @@ def main() -> int:
     try:
         people: PhonePeople = _photographed(console, chosen.faces) if chosen.faces else SimulatedPeople()
     except (ValueError, OSError) as error:
-        console.print(f"[bold red]{error}[/]")
+        console.print(str(error), style="bold red", markup=False, soft_wrap=True)
         return 2
     if chosen.dump is not None:
         chosen.dump.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def main() -> int:
         try:
             story = tell(console, Path(folder), chosen.dump, provisioned=chosen.provisioned, people=people)
         except StackError as error:
-            console.print(f"[bold red]{error}[/]")
+            console.print(str(error), style="bold red", markup=False, soft_wrap=True)
             return 2
     console.print()
     console.print(story.table())

@@ -16,6 +16,7 @@ from mpc.provisioning.ceremony import CeremonyError
 from ..app import create_context, prepare_database
 from ..errors import PROBLEMS, Refused
 from ..key_port.port import KeyUnavailable
+from ..logs import configure_logs
 from ..services.context import ServiceContext
 from ..services.kek_adoption import WrongKek
 from ..services.kek_rotation import RotationRefused
@@ -35,7 +36,9 @@ OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 def context() -> Iterator[ServiceContext]:
     """The server's tools over its migrated database; errors as in `errors_for_operators`."""
     with errors_for_operators():
-        ctx = create_context(load_settings())
+        settings = load_settings()
+        configure_logs(settings.log_level)  # to standard error: what a program reads from standard output stays whole
+        ctx = create_context(settings)
         try:
             prepare_database(ctx)
             yield ctx

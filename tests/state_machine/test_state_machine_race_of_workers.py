@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from state_machine_databases import database_url
-from state_machine_harness import _KEK, AUTHORITY, PROFILE, RP_ID, STRANGER, Clock, Phone, Server
+from state_machine_harness import AUTHORITY, KEK, PROFILE, RP_ID, STRANGER, Clock, Phone, Server
 from state_machine_thief import crafted_login
 
 from authsvc.policy import Limits
@@ -36,7 +36,7 @@ def workers(folder: Path) -> Iterator[int]:
     settings = {
         "DATA_DIR": str(folder / "data"),
         "DATABASE_URL": database_url(folder).render_as_string(hide_password=False),
-        "KEK": base64.b64encode(_KEK).decode(),
+        "KEK": base64.b64encode(KEK).decode(),
         "SERVER_ID": AUTHORITY,
         "ALLOWED_RP_IDS": json.dumps([RP_ID]),
         "PROFILES": json.dumps({PROFILE.name: {**profile, "encoder_id": PROFILE.encoder_id}}),
