@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from device_sdk.authenticator.client_data import ClientData
+from device_sdk.authenticator.client_data import ClientDataHash
 from device_sdk.biometrics import BinaryCode
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
@@ -26,7 +26,7 @@ class RunningCeremony:
     confirmer: Confirmer
     deadline: Deadline
     report: ReportBuilder
-    client_data: ClientData
+    client_data_hash: ClientDataHash
     probe: BinaryCode = field(repr=False)
 
     def sign(self, wanted: JointLogin) -> Signed:
@@ -36,12 +36,12 @@ class RunningCeremony:
         return signed
 
     def assertion(self, credential: Credential) -> Signed:
-        """A signature over the client data by a passkey that is in use."""
+        """A signature over the client data hash by a passkey that is in use."""
         return self.sign(
             JointLogin(
                 kind="get",
                 credential_id=credential.credential_id,
-                client_data=self.client_data,
+                client_data_hash=self.client_data_hash,
                 authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
                 probe=self.probe,
             )

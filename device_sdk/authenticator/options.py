@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from device_sdk.authenticator.new_credential import NewCredential
 from device_sdk.errors import InvalidOptions, NotAllowed, NotSupported
 from mpc.login.authenticator_data import ALGORITHMS
 from mpc.primitives import base64url
+from mpc.threshold_rsa.encodings import Algorithm
 
 MAX_OPTIONS_BYTES = 65_536
 MIN_TIMEOUT_MS = 15_000
@@ -68,6 +70,18 @@ class CreationOptions:
     excluded_ids: tuple[bytes, ...] = field(repr=False)
     timeout_ms: int
     cred_props: bool
+
+    def new_credential(self, rp_id: str) -> NewCredential:
+        """What is to be made. rp_id: the one asked for or the origin's host, once it was checked against the origin."""
+        return NewCredential(
+            rp_id=rp_id,
+            user_handle=self.user_id,
+            user_name=self.user_name,
+            user_display_name=self.user_display_name,
+            algorithm=Algorithm(self.algorithm),
+            discoverable=self.discoverable,
+            excluded_ids=self.excluded_ids,
+        )
 
 
 @dataclass(frozen=True, slots=True)
