@@ -54,7 +54,10 @@ ChooseAccount = Callable[[Sequence["CredentialInfo"]], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class CredentialInfo:
-    """What an app may show of a stored passkey. `created_at` and `not_after` are Unix times in seconds."""
+    """What an app may show of a stored passkey. `created_at` and `not_after` are Unix times in seconds.
+
+    `cred_protect`: 1 to 3, the credProtect level that the relying party set; 1 where it set none.
+    """
 
     credential_id: bytes
     rp_id: str
@@ -67,6 +70,7 @@ class CredentialInfo:
     discoverable: bool
     created_at: int
     not_after: int | None = None
+    cred_protect: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +435,7 @@ def _info(credential: Credential) -> CredentialInfo:
         discoverable=credential.discoverable,
         created_at=credential.created_at,
         not_after=credential.not_after,
+        cred_protect=int(credential.cred_protect),
     )
 
 

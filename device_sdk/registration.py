@@ -25,6 +25,7 @@ from device_sdk.vault.provisioned import ProvisionedKey
 from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState
 from mpc.login.authenticator_data import cose_rsa_key, registration_data
 from mpc.login.enrolment_messages import AddCredential
+from mpc.login.extension_outputs import CredProtect, RegistrationOutputs
 from mpc.login.provisioned_messages import AdoptKey
 from mpc.threshold_rsa.shares import KeyShare
 
@@ -75,7 +76,7 @@ def _with_dealt_key(
             not_after=key.not_after,
         )
         with contextlib.suppress(ProvisionedKeyRefused):
-            return _signed_first(ceremony, credential, partial(_adopt_key, ceremony, credential))
+            return _signed_first(ceremony, wanted, credential, partial(_adopt_key, ceremony, credential))
     # Never with a key of the device's own instead: it would be one that nobody dealt.
     raise ProvisionedKeyRefused([key.key_id for key in waiting])
 
@@ -84,10 +85,12 @@ def _with_own_key(ceremony: RunningCeremony, wanted: NewCredential, modulus_bits
     with ceremony.report.step("device: generate and split key"):
         own, server_share = generate_split_key(ceremony.rng, modulus_bits)
     credential = _provisional(wanted, ceremony.rng.bytes(_CREDENTIAL_ID_BYTES), own, now)
-    return _signed_first(ceremony, credential, partial(_add_credential, ceremony, credential, server_share))
+    return _signed_first(ceremony, wanted, credential, partial(_add_credential, ceremony, credential, server_share))
 
 
-def _signed_first(ceremony: RunningCeremony, credential: Credential, tell_server: Callable[[], None]) -> Registered:
+def _signed_first(
+    ceremony: RunningCeremony, wanted: NewCredential, credential: Credential, tell_server: Callable[[], None]
+) -> Registered:
     """The provisional credential is stored, told to the server, and counts with its first signature."""
     state = ceremony.store.change(lambda before: before.with_credential(credential))
     replaced = _replaced_by(state, credential)
@@ -98,7 +101,7 @@ def _signed_first(ceremony: RunningCeremony, credential: Credential, tell_server
                 kind="create",
                 credential_id=credential.credential_id,
                 client_data_hash=ceremony.client_data_hash,
-                authenticator_data=_registration_data,
+                authenticator_data=partial(_registration_data, outputs=RegistrationOutputs(wanted.cred_protect)),
                 probe=ceremony.probe,
                 on_match=lambda before: _activated(before, credential),
             )
@@ -136,6 +139,7 @@ def _provisional(wanted: NewCredential, credential_id: bytes, own: KeyShare, now
         discoverable=wanted.discoverable,
         provisional=True,
         created_at=now,
+        cred_protect=wanted.cred_protect or CredProtect.UV_OPTIONAL,
     )
 
 
@@ -164,10 +168,10 @@ def _adopt_key(ceremony: RunningCeremony, credential: Credential) -> None:
         ceremony.api.adopt_key(message, request_key, ceremony.deadline, ceremony.report)
 
 
-def _registration_data(credential: Credential) -> bytes:
+def _registration_data(credential: Credential, *, outputs: RegistrationOutputs) -> bytes:
     key = credential.key_share.key
     cose_key = cose_rsa_key(int(credential.algorithm), key.modulus, key.exponent)
-    return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key)
+    return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key, outputs)
 
 
 def _activated(state: DeviceState, credential: Credential) -> DeviceState:

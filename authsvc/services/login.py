@@ -18,13 +18,14 @@ from mpc.login.authenticator_data import (
     assertion_data,
     cose_rsa_key,
     is_well_formed,
-    registration_data,
+    is_well_formed_registration,
     sign_count_of,
 )
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
 from mpc.login.rotation_messages import rotation_challenge
 from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
+from mpc.login.verification import verification_challenge
 from mpc.threshold_rsa.encodings import Algorithm
 
 from ..errors import Refused
@@ -318,13 +319,12 @@ def _same_base_ot(snapshot: Snapshot, enrolment: EnrolmentRow) -> bool:
 def _authenticator_data_is_right(statement: LoginStatement, credential: CredentialRow) -> bool:
     """Flags, relying party, key and counter are those of this credential and this kind of ceremony (row L7)."""
     received = statement.authenticator_data
+    if not 0 < sign_count_of(received) - credential.sign_count <= MAX_SIGN_COUNT_JUMP:
+        return False
     if statement.kind == "get":
-        expected = assertion_data(credential.rp_id, 0)
-    else:
-        cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
-        expected = registration_data(credential.rp_id, 0, credential.id, cose_key)
-    step = sign_count_of(received) - credential.sign_count
-    return is_well_formed(received, expected=expected) and 0 < step <= MAX_SIGN_COUNT_JUMP
+        return is_well_formed(received, expected=assertion_data(credential.rp_id, 0))
+    cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
+    return is_well_formed_registration(received, rp_id=credential.rp_id, credential_id=credential.id, cose_key=cose_key)
 
 
 def _consume(
@@ -378,9 +378,11 @@ def _consume(
 
 
 def _kind_of(enrolment: EnrolmentRow, statement: LoginStatement) -> LoginKind:
-    """A login over the challenge of the rotation under way shows the match for it; its signature is nobody's."""
+    """A login over the challenge of a verification or of the rotation under way shows a match, and signs for nobody."""
     if statement.kind == "create":
         return "create"
+    if statement.client_data_hash == verification_challenge(enrolment.id):
+        return "verify"
     pending = enrolment.pending_base_ot_id
     if pending is not None and statement.client_data_hash == rotation_challenge(enrolment.id, pending):
         return "rotate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mpc.login.extension_outputs import CredProtect
 from mpc.threshold_rsa.encodings import Algorithm
 
 
@@ -12,7 +13,8 @@ class NewCredential:
     """The account and the kind of key. `rp_id` was checked by whoever knows the origin.
 
     user_handle: 1 to 64 bytes. The names, up to 1,024 bytes of text each, may be empty. `excluded_ids`: where a passkey
-    with one of these ids is here and of `rp_id`, none is made.
+    with one of these ids is here and of `rp_id`, none is made. `cred_protect`: None where nobody asked for a level; it
+    is then the lowest, and the authenticator data do not tell it.
     """
 
     rp_id: str
@@ -22,3 +24,4 @@ class NewCredential:
     algorithm: Algorithm
     discoverable: bool
     excluded_ids: tuple[bytes, ...] = field(default=(), repr=False)
+    cred_protect: CredProtect | None = None
