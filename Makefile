@@ -29,7 +29,7 @@ demo-web: $(VENV)/.installed
 	$(PY) -m relying_party_demo.web $(ARGS)
 
 test: check
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
