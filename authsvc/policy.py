@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mpc.login.profile import Profile
 
 DAY_S = 86_400.0
+
+AttestationScope = Literal["all", "provisioned", "off"]
+"""All keys, those that were dealt in a ceremony, or none. A device that made a key itself has held it whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +72,5 @@ class Policy:
     """Fingerprints of ceremony keys whose manifests are imported without asking."""
     provisioned_only_rp_ids: frozenset[str] = frozenset()
     """Relying parties for which a device may not make a key of its own."""
+    attestation: AttestationScope = "all"
+    """Which keys this server's attestation authority attests, if there is one."""

@@ -45,7 +45,7 @@ from .key_port.pkcs11_token import Pkcs11KeyWrapper
 from .key_port.port import KeyWrapper
 from .key_port.raw_key import KEK_BYTES, RawKeyWrapper
 from .logs import LogLevel
-from .policy import Limits, Policy
+from .policy import AttestationScope, Limits, Policy
 from .store.sqlite import sqlite_url
 
 POLICY_FILE_VARIABLE = "TANDEM_POLICY_FILE"
@@ -235,6 +235,8 @@ class Settings(BaseSettings):
     allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
     provisioned_only_rp_ids: list[str] = []
     ceremony_keys: list[str] = []
+    attestation: AttestationScope = "all"
+    """Which keys the attestation authority attests, once `authsvc attestation init` has made it."""
     limits: LimitSettings = LimitSettings()
     host: str = "127.0.0.1"
     port: int = Field(default=8443, ge=0, le=65535)
@@ -362,6 +364,7 @@ class Settings(BaseSettings):
             limits=Limits(**self.limits.model_dump()),
             ceremony_keys=frozenset(self.ceremony_keys),
             provisioned_only_rp_ids=frozenset(self.provisioned_only_rp_ids),
+            attestation=self.attestation,
         )
 
     def load_kek(self) -> bytes:

@@ -82,21 +82,15 @@ def cose_rsa_key(algorithm: int, modulus: int, exponent: int) -> bytes:
     )
 
 
-def is_well_formed(authenticator_data: bytes, *, expected: bytes) -> bool:
-    """Whether the received bytes equal `expected` in everything but the counter at offset 33."""
-    return authenticator_data[:33] == expected[:33] and authenticator_data[37:] == expected[37:]
-
-
-def is_well_formed_registration(
-    authenticator_data: bytes, *, rp_id: str, credential_id: bytes, cose_key: bytes
-) -> bool:
-    """Whether the received bytes are what `registration_data` gives, with any counter and any outputs it may hold."""
+def rebuilt_registration(received: bytes, *, rp_id: str, credential_id: bytes, cose_key: bytes) -> bytes | None:
+    """`registration_data` of these, with counter and outputs as received; None if anything else differs."""
     without_outputs = len(registration_data(rp_id, 0, credential_id, cose_key))
     try:
-        outputs = RegistrationOutputs.decode(authenticator_data[without_outputs:])
+        outputs = RegistrationOutputs.decode(received[without_outputs:])
     except DecodeError:
-        return False
-    return is_well_formed(authenticator_data, expected=registration_data(rp_id, 0, credential_id, cose_key, outputs))
+        return None
+    rebuilt = registration_data(rp_id, sign_count_of(received), credential_id, cose_key, outputs)
+    return rebuilt if rebuilt == received else None
 
 
 def sign_count_of(authenticator_data: bytes) -> int:
