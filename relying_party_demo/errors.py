@@ -231,12 +231,12 @@ class FaceEnrolled(Refusal):
 
 
 class PhoneFailed(Refusal):
-    """The phone could not be enrolled at its authentication server / try again."""
+    """The phone could not be enrolled at its authentication server, or not erased there / try again."""
 
     code = "phone_failed"
     status = 503
-    title = "The phone could not be enrolled"
-    detail = "The phone could not be enrolled at its authentication server. Try again."
+    title = "The phone failed"
+    detail = "The phone’s authentication server could not be reached. Try again."
 
 
 class Internal(Refusal):

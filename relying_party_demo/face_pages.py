@@ -17,8 +17,8 @@ from relying_party_demo.errors import FaceEnrolled, NoFaceEnrolled, NotFound, Ph
 from relying_party_demo.face_phone_port import (
     PICTURES_MAX,
     PICTURES_MIN,
-    EnrolmentFailed,
     FacePhones,
+    PhoneFault,
     PicturesUnusable,
 )
 from relying_party_demo.http_input import FormBody, SiteOf, VisitorOf, wants_page
@@ -72,8 +72,8 @@ def enrol(
     def made(options: dict[str, Any]) -> PhoneOutcome:
         try:
             return faces.enrol(visitor.browser_hash, form.pictures, options, site.settings.origin)
-        except EnrolmentFailed as failed:
-            raise PhoneFailed(failed.text) from failed
+        except PhoneFault as fault:
+            raise PhoneFailed(fault.text) from fault
 
     return _register(site, visitor, source, form, request, made)
 
@@ -110,7 +110,10 @@ def sign_in(
 
 @router.post("/forget")
 def forget(site: SiteOf, visitor: VisitorOf, faces: FacesOf, form: FormBody) -> Response:
-    faces.forget(visitor.browser_hash)
+    try:
+        faces.forget(visitor.browser_hash)
+    except PhoneFault as fault:
+        raise PhoneFailed(fault.text) from fault
     return RedirectResponse("/phone/camera" if form.get("source") == "camera" else "/phone/pictures", status_code=303)
 
 

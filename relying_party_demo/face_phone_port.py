@@ -34,8 +34,8 @@ class PicturesUnusable(Exception):
         self.problems = tuple(problems)
 
 
-class EnrolmentFailed(Exception):
-    """The pictures are good, but the phone could not be enrolled / try again; `text` is for the person."""
+class PhoneFault(Exception):
+    """The phone or its authentication server could not do it / try again; `text` is for the person."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -59,7 +59,7 @@ class FacePhones(Protocol):
     def enrol(self, browser: bytes, pictures: Sequence[bytes], options: dict[str, Any], origin: str) -> PhoneOutcome:
         """A new phone for the browser, in place of any it had, and its first passkey, made with one of the pictures.
 
-        Raises PicturesUnusable, EnrolmentFailed: the browser then has the phone it had before.
+        Raises PicturesUnusable, PhoneFault: the browser then has the phone it had before.
         """
 
     def register(self, browser: bytes, picture: bytes, options: dict[str, Any], origin: str) -> PhoneOutcome | None:
@@ -69,4 +69,7 @@ class FacePhones(Protocol):
         """None where the browser has no phone. Raises PicturesUnusable."""
 
     def forget(self, browser: bytes) -> None:
-        """Erase the phone, and the server's half of its template and keys."""
+        """Erase the phone, and the server's half of its template and keys.
+
+        Raises PhoneFault where the server's could not be erased; the phone's is gone all the same.
+        """

@@ -22,8 +22,8 @@ from mpc.login.published_profiles import PUBLISHED
 from relying_party_demo.face_phone_port import (
     PICTURES_MAX,
     PICTURES_MIN,
-    EnrolmentFailed,
     FacesUnavailable,
+    PhoneFault,
     PictureProblem,
     PicturesUnusable,
 )
@@ -103,7 +103,12 @@ class VisitorsFacePhones:
         with self._lock:
             held = self._held.pop(browser, None)
         if held:
-            self._discard(held)
+            try:
+                self._discard(held)
+            except StackError:
+                raise PhoneFault(
+                    "The authentication server did not erase its half, which is noise by itself."
+                ) from None
 
     def close(self) -> None:
         """Close all phones. What the folder holds is left to its owner."""
@@ -138,7 +143,7 @@ class VisitorsFacePhones:
             if isinstance(error, InconsistentCaptures):  # the server's rule is tighter than the published one
                 raise _not_alike(error) from None
             told = str(error) if isinstance(error, TandemError) else "the authentication server issued no code"
-            raise EnrolmentFailed(_sentence(told)) from None
+            raise PhoneFault(_sentence(told)) from None
         # Without the server's view: this person is real, and both halves together are the template.
         return _Held(PhoneDevice(device), device.enrolment_id, folder)
 
@@ -150,13 +155,15 @@ class VisitorsFacePhones:
                 gone.append(self._held.popitem(last=False)[1])
         for old in gone:
             if old:
-                self._discard(old)
+                # Whoever comes now has nothing to do with it; the server's half is noise by itself.
+                with suppress(StackError):
+                    self._discard(old)
 
     def _discard(self, held: _Held) -> None:
+        """Raises StackError where the server's half stays."""
         held.phone.close()
         shutil.rmtree(held.folder, ignore_errors=True)
-        with suppress(StackError):
-            self._operator.erase(held.enrolment_id)
+        self._operator.erase(held.enrolment_id)
 
     def _phone(self, browser: bytes) -> PhoneDevice | None:
         with self._lock:

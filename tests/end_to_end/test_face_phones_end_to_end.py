@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from face_operator import OperatorInTheTest
 from PIL import Image, ImageFilter
-from real_server import ThreadServer, thread_server
+from real_server import Database, ThreadServer, thread_server
 
 from device_sdk.biometrics.face.photographs import load_photographs
 from relying_party_demo import RelyingPartySettings, create_app, face_phones
@@ -229,32 +229,27 @@ def test_no_picture_is_stored_or_logged(
     assert not any(str(part)[2:-1] in caplog.text for part in parts)
 
 
-def test_a_forgotten_face_is_erased_on_both_sides(demonstration: Demonstration, picture: Picture) -> None:
-    browser = demonstration.new_browser()
-    enrol(browser, [picture(ANN, number) for number in range(3)])
-    rows = demonstration.server.database.rows("SELECT id FROM enrolments")
-
-    browser.post_form("/phone/forget")
-
-    left = demonstration.server.database.rows("SELECT id FROM enrolments")
-    assert len(left) == len(rows) - 1
-    assert not [path for path in (demonstration.folder / "faces").rglob("*") if path.is_file()]
-    assert code_of(browser.post_pictures("/phone/camera/sign-in", picture(ANN, 3), accept=JSON))[0] == 409
-
-
-def test_phones_do_not_pile_up(demonstration: Demonstration, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one used longest ago makes room, on both sides."""
+def test_a_phone_that_goes_is_erased_on_both_sides(
+    demonstration: Demonstration, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one used longest ago makes room for another, and a visitor may have theirs forgotten."""
     monkeypatch.setattr(face_phones, "PHONES_MAX", 1)
     first, second = demonstration.new_browser(), demonstration.new_browser()
     enrol(first, [picture(ANN, number) for number in range(3)])
-    rows = demonstration.server.database.rows("SELECT id FROM enrolments")
+    one = demonstration.server.database.rows("SELECT id FROM enrolments")
 
     enrol(second, [picture(BEN, number) for number in range(3)], "ben")
 
+    other = demonstration.server.database.rows("SELECT id FROM enrolments")
     assert second.user == "ben"
-    assert len(demonstration.server.database.rows("SELECT id FROM enrolments")) == len(rows)
+    assert len(other) == len(one) and other != one
     assert len(list((demonstration.folder / "faces").iterdir())) == 1
     assert code_of(first.post_pictures("/phone/camera/sign-in", picture(ANN, 3), accept=JSON))[0] == 409
+
+    second.post_form("/phone/forget")
+
+    assert len(demonstration.server.database.rows("SELECT id FROM enrolments")) == len(one) - 1
+    assert not list((demonstration.folder / "faces").iterdir())
 
 
 def test_where_the_server_is_away_the_phone_says_so(
@@ -286,7 +281,11 @@ def test_the_command_serves_faces_and_leaves_nothing_behind(tmp_path: Path, pict
             answer = client.post("/phone/camera/enrol", data={"csrf": token, "username": "ann"}, files=files)
             assert answer.status_code == 303
             seen = client.get(answer.headers["location"]).text
-        assert "Accepted." in seen
+            token = client.get("/session").json()["csrf"]  # another one, since she is signed in
+            forgotten = client.post("/phone/forget", data={"csrf": token})
+        assert "Accepted." in seen and forgotten.status_code == 303
+        [database] = tmp_path.rglob("authsvc.db")
+        assert [row["label"] for row in Database(database).rows("SELECT label FROM enrolments")] == ["simulated phone"]
         assert list(tmp_path.rglob("vault"))
     finally:
         server.send_signal(signal.SIGTERM)

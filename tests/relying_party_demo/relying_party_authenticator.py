@@ -20,7 +20,7 @@ from fido2.webauthn import (
     CollectedClientData,
 )
 
-from relying_party_demo.face_phone_port import EnrolmentFailed, PictureProblem, PicturesUnusable
+from relying_party_demo.face_phone_port import PhoneFault, PictureProblem, PicturesUnusable
 from relying_party_demo.phone_port import PhoneOutcome, Step, WhatEachPartySaw, Who
 
 UP, UV, AT = 0x01, 0x04, 0x40
@@ -136,7 +136,10 @@ class SoftwarePhone:
 
 
 class SoftwareFacePhones:
-    """`FacePhones` over software authenticators: a picture is its owner's name, and b"dark" is too dark."""
+    """`FacePhones` over software authenticators: a picture is its owner's name, b"dark" is too dark.
+
+    The server never forgets b"stuck".
+    """
 
     def __init__(self) -> None:
         self.phones: dict[bytes, tuple[bytes, SoftwarePhone]] = {}
@@ -150,7 +153,7 @@ class SoftwareFacePhones:
         if not 3 <= len(pictures) <= 10:
             raise PicturesUnusable("Enrolling takes 3 to 10 pictures.")
         if pictures[0] == b"no server":
-            raise EnrolmentFailed("The server could not be reached.")
+            raise PhoneFault("The server could not be reached.")
         self.phones[browser] = (pictures[0], SoftwarePhone())
         return self.phones[browser][1].register(options, origin)
 
@@ -166,7 +169,8 @@ class SoftwareFacePhones:
         return phone.sign_in(options, origin, "owner" if picture == owner else "impostor")
 
     def forget(self, browser: bytes) -> None:
-        self.phones.pop(browser, None)
+        if self.phones.pop(browser, (b"", None))[0] == b"stuck":
+            raise PhoneFault("The server did not erase its half.")
 
     def _look_at(self, pictures: Sequence[bytes]) -> None:
         self.looked_at += len(pictures)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from relying_party_authenticator import SoftwareAuthenticator, SoftwareFacePhones, SoftwarePhone
 from relying_party_harness import ORIGIN, Browser, code_of
@@ -95,6 +95,14 @@ def test_a_face_is_forgotten_on_request(enrolled: Browser, faces: SoftwareFacePh
 
     assert answer.url.path == "/phone/camera" and not faces.phones
     assert code_of(enrolled.post_pictures("/phone/camera/sign-in", b"ada", accept=JSON)) == (409, "no_face_enrolled")
+
+
+def test_an_erasure_that_did_not_happen_is_told(browser: Browser) -> None:
+    browser.post_pictures("/phone/pictures/enrol", *[b"stuck"] * 3, username="ann")
+
+    answer = browser.post_form("/phone/forget")
+
+    assert answer.status_code == 503 and "did not erase its half" in answer.text
 
 
 def test_the_script_is_told_which_pictures_are_to_blame(browser: Browser, faces: SoftwareFacePhones) -> None:
@@ -203,6 +211,7 @@ def test_a_form_that_cannot_be_read_is_malformed(content: bytes) -> None:
         parse_picture_form(content, BOUNDARY)
 
 
+@settings(deadline=None)  # a deadline would measure the machine
 @given(
     st.lists(st.sampled_from([b"--b", b"--", b"\r\n", b"\r", b"\n", b"x", b'form-data; name="a"', b":"]) | st.binary())
 )
@@ -213,6 +222,7 @@ def test_no_body_makes_the_reader_fail_otherwise(pieces: list[bytes]) -> None:
         parse_picture_form(content, BOUNDARY)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text("abcdefgh", min_size=1, max_size=8).filter(lambda name: name != "pictures"),
