@@ -65,7 +65,7 @@ class VisitorsFacePhones:
 
     Vaults are folders below `folder`. At most `PHONES_MAX` phones are kept; one more erases the one that was used
     longest ago. Pictures are decoded in memory, one at a time: a picture of 50 million pixels, the most that is decoded
-    at all, takes some hundred MB.
+    at all, takes some 700 MB.
     """
 
     def __init__(self, server: str, operator: Operator, folder: Path) -> None:
