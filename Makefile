@@ -96,6 +96,8 @@ $(VENV)-released/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-released
 	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check '.[face,calibrate,otel,pkcs11]'
+	# Python 3.11 puts its own old setuptools into a new environment; nothing here imports it.
+	$(VENV)-released/bin/python -m pip uninstall --quiet --yes setuptools
 	$(PYTHON) -m venv $(VENV)-released-tools
 	$(VENV)-released-tools/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7' 'cyclonedx-bom>=7.0'
 	@touch $@
