@@ -10,6 +10,7 @@ from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.joint_login import JointLogin, Signed, sign_jointly
 from device_sdk.server_api import Deadline, ServerApi
+from device_sdk.shown_match import show_match
 from device_sdk.state_store import StateStore
 from device_sdk.vault.state import Credential
 from mpc.login.authenticator_data import assertion_data
@@ -34,6 +35,20 @@ class RunningCeremony:
         signed = sign_jointly(self.rng, self.store, self.api, wanted, self.deadline, self.report)
         self.confirmer.start()
         return signed
+
+    def show_match(self, *, now: float) -> None:
+        """A match whose signature over the client data hash is thrown away. now: Unix seconds."""
+        show_match(
+            self.rng,
+            self.store,
+            self.api,
+            self.client_data_hash,
+            self.probe,
+            deadline=self.deadline,
+            now=now,
+            report=self.report,
+        )
+        self.confirmer.start()
 
     def assertion(self, credential: Credential) -> Signed:
         """A signature over the client data hash by a passkey that is in use."""

@@ -18,6 +18,7 @@ from device_sdk.authenticator.responses import authentication_response, registra
 from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
+from device_sdk.credential_info import CredentialInfo, credential_info
 from device_sdk.enrolment import check_encoder, default_encoder
 from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.expiry import unexpired
@@ -49,28 +50,7 @@ _CLOSING_TIMEOUT_S = 2.0
 
 Options = dict[str, Any] | str | bytes
 Capture = Callable[[], Any] | Any
-ChooseAccount = Callable[[Sequence["CredentialInfo"]], bytes | None]
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialInfo:
-    """What an app may show of a stored passkey. `created_at` and `not_after` are Unix times in seconds.
-
-    `cred_protect`: 1 to 3, the credProtect level that the relying party set; 1 where it set none.
-    """
-
-    credential_id: bytes
-    rp_id: str
-    user_handle: bytes
-    user_name: str
-    user_display_name: str
-    algorithm: str
-    modulus_bits: int
-    sign_count: int
-    discoverable: bool
-    created_at: int
-    not_after: int | None = None
-    cred_protect: int = 1
+ChooseAccount = Callable[[Sequence[CredentialInfo]], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +230,7 @@ class Device:
 
     def credentials(self) -> list[CredentialInfo]:
         """The passkeys on this device, oldest first. Nothing secret."""
-        return [_info(credential) for credential in self.authenticator.credentials()]
+        return [credential_info(credential) for credential in self.authenticator.credentials()]
 
     def provisioned(self) -> list[ProvisionedKeyInfo]:
         """The dealt keys that wait for their registration, oldest import first. Nothing secret."""
@@ -422,22 +402,5 @@ def _registration_json(registered: Registered, wanted: CreationOptions, client_d
     )
 
 
-def _info(credential: Credential) -> CredentialInfo:
-    return CredentialInfo(
-        credential_id=credential.credential_id,
-        rp_id=credential.rp_id,
-        user_handle=credential.user_handle,
-        user_name=credential.user_name,
-        user_display_name=credential.user_display_name,
-        algorithm=credential.algorithm.name,
-        modulus_bits=credential.key_share.key.bits,
-        sign_count=credential.sign_count,
-        discoverable=credential.discoverable,
-        created_at=credential.created_at,
-        not_after=credential.not_after,
-        cred_protect=int(credential.cred_protect),
-    )
-
-
 def _chooser(choose: ChooseAccount) -> Callable[[list[Credential]], bytes | None]:
-    return lambda found: choose([_info(credential) for credential in found])
+    return lambda found: choose([credential_info(credential) for credential in found])

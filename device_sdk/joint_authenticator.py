@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from device_sdk.authenticator.client_data import ClientDataHash
@@ -25,6 +26,7 @@ from device_sdk.template_rotation import settle_rotation
 from device_sdk.transport import RequestKey
 from device_sdk.vault.state import Credential
 from mpc.login.enrolment_messages import RevokeCredential
+from mpc.login.verification import verification_challenge
 from mpc.primitives.rng import Rng
 
 
@@ -93,6 +95,23 @@ class JointAuthenticator:
         """A signature by a passkey that is in use. For the faults see `Device.get`."""
         with self._ceremony(client_data_hash, probe, deadline, report) as ceremony:
             return ceremony.assertion(credential)
+
+    def verify_user(self, probe: BinaryCode, deadline: Deadline, report: ReportBuilder) -> None:
+        """A match for its own sake, in a login that signs for nobody. It counts like any other.
+
+        Raises MatchMissing where there is no passkey to sign with, and the faults of `Device.get`.
+        """
+        challenge = ClientDataHash(verification_challenge(self._store.state.enrolment_id))
+        with self._ceremony(challenge, probe, deadline, report) as ceremony:
+            ceremony.show_match(now=self.clock())
+
+    def rename(self, credential_id: bytes, *, user_name: str, user_display_name: str) -> None:
+        """Other names for the account of a passkey, here alone. KeyError if unknown."""
+        self._store.change(
+            lambda now: now.with_credential(
+                replace(now.credential(credential_id), user_name=user_name, user_display_name=user_display_name)
+            )
+        )
 
     def delete(self, credential_id: bytes) -> None:
         """Give up a passkey, or a provisioned key that waits: at the server first, then here. KeyError if unknown."""

@@ -70,16 +70,19 @@ def registration_data(
     )
 
 
-def cose_rsa_key(algorithm: int, modulus: int, exponent: int) -> bytes:
+def cose_rsa_map(algorithm: int, modulus: int, exponent: int) -> dict[int, int | bytes]:
     """{1: 3 (RSA), 3: alg, -1: n, -2: e} (RFC 8230 section 4), integers without leading zero bytes."""
-    return cbor.encode(
-        {
-            1: 3,
-            3: algorithm,
-            -1: modulus.to_bytes((modulus.bit_length() + 7) // 8, "big"),
-            -2: exponent.to_bytes((exponent.bit_length() + 7) // 8, "big"),
-        }
-    )
+    return {
+        1: 3,
+        3: algorithm,
+        -1: modulus.to_bytes((modulus.bit_length() + 7) // 8, "big"),
+        -2: exponent.to_bytes((exponent.bit_length() + 7) // 8, "big"),
+    }
+
+
+def cose_rsa_key(algorithm: int, modulus: int, exponent: int) -> bytes:
+    """`cose_rsa_map` in CTAP2 canonical CBOR."""
+    return cbor.encode(cose_rsa_map(algorithm, modulus, exponent))
 
 
 def is_well_formed(authenticator_data: bytes, *, expected: bytes) -> bool:
