@@ -14,6 +14,8 @@ from device_sdk.shown_match import show_match
 from device_sdk.state_store import StateStore
 from device_sdk.vault.state import Credential
 from mpc.login.authenticator_data import assertion_data
+from mpc.login.extension_outputs import ExtensionOutputs
+from mpc.login.user_verification import verification_method
 from mpc.primitives.rng import Rng
 
 
@@ -50,14 +52,19 @@ class RunningCeremony:
         )
         self.confirmer.start()
 
-    def assertion(self, credential: Credential) -> Signed:
-        """A signature over the client data hash by a passkey that is in use."""
+    def outputs(self, *, uvm: bool) -> ExtensionOutputs:
+        """Extension outputs. uvm: the client asks how the user is verified, and is told where there is a true word."""
+        return ExtensionOutputs(verification_method(self.store.state.profile) if uvm else None)
+
+    def assertion(self, credential: Credential, *, uvm: bool = False) -> Signed:
+        """A signature over the client data hash by a passkey that is in use. uvm: see `outputs`."""
+        outputs = self.outputs(uvm=uvm)
         return self.sign(
             JointLogin(
                 kind="get",
                 credential_id=credential.credential_id,
                 client_data_hash=self.client_data_hash,
-                authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
+                authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count, outputs),
                 probe=self.probe,
             )
         )

@@ -42,6 +42,7 @@ from device_sdk.transport import HttpTransport, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.keys import VaultKey, default_vault_key
 from device_sdk.vault.state import Credential, DeviceState
+from mpc.login.user_verification import VerificationMethod
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import Rng, SystemRng
 from mpc.provisioning.recipient import Recipient
@@ -198,7 +199,8 @@ class Device:
             report,
             modulus_bits=modulus_bits,
         )
-        return _registration_json(registered, wanted, client_data)
+        uvm = self.authenticator.verification_method if wanted.uvm else None
+        return _registration_json(registered, wanted, client_data, uvm)
 
     def get(
         self, options: Options, origin: str, capture: Capture, *, choose_account: ChooseAccount | None = None
@@ -219,13 +221,16 @@ class Device:
         deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("get")
         probe = self.authenticator.encoded(capture, report)
         client_data = build_client_data(Ceremony.GET, wanted.challenge, site)
-        signed = self.authenticator.get_assertion(credential, ClientDataHash(client_data.hash), probe, deadline, report)
+        signed = self.authenticator.get_assertion(
+            credential, ClientDataHash(client_data.hash), probe, deadline, report, uvm=wanted.uvm
+        )
         return authentication_response(
             credential_id=credential.credential_id,
             client_data=client_data,
             authenticator_data=signed.authenticator_data,
             signature=signed.signature,
             user_handle=credential.user_handle if credential.discoverable else None,
+            uvm=self.authenticator.verification_method if wanted.uvm else None,
         )
 
     def credentials(self) -> list[CredentialInfo]:
@@ -388,7 +393,9 @@ class Device:
         return f"Device(enrolment {self.enrolment_id.hex()}, {len(self.credentials())} passkeys)"
 
 
-def _registration_json(registered: Registered, wanted: CreationOptions, client_data: ClientData) -> dict[str, Any]:
+def _registration_json(
+    registered: Registered, wanted: CreationOptions, client_data: ClientData, uvm: VerificationMethod | None
+) -> dict[str, Any]:
     authenticator_data, key = registered.signed.authenticator_data, registered.credential.key_share.key
     return registration_response(
         credential_id=registered.credential.credential_id,
@@ -399,6 +406,7 @@ def _registration_json(registered: Registered, wanted: CreationOptions, client_d
         modulus=key.modulus,
         exponent=key.exponent,
         discoverable=wanted.discoverable if wanted.cred_props else None,
+        uvm=uvm,
     )
 
 

@@ -18,13 +18,15 @@ from mpc.login.authenticator_data import (
     assertion_data,
     cose_rsa_key,
     is_well_formed,
-    is_well_formed_registration,
+    registration_data,
     sign_count_of,
 )
+from mpc.login.extension_outputs import ExtensionOutputs, possible_outputs
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
 from mpc.login.rotation_messages import rotation_challenge
 from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
+from mpc.login.user_verification import verification_method
 from mpc.login.verification import verification_challenge
 from mpc.threshold_rsa.encodings import Algorithm
 
@@ -177,7 +179,7 @@ def commit_verdict(
             # Every row of `logins` is written together with its enrolment's. Between two equal enrolment rows only time
             # has passed, and with time budgets grow: what the snapshot was admitted under need not be counted again.
             counted = enrolment == snapshot.enrolment
-            _check_admissible(ctx, conn, enrolment, credential, statement, budgets=not counted)  # L1–L3
+            profile = _check_admissible(ctx, conn, enrolment, credential, statement, budgets=not counted)  # L1–L3
         except Refused as refusal:
             return Outcome(refusal=refusal)
         if statement.epoch < enrolment.epoch:  # L4
@@ -191,7 +193,7 @@ def commit_verdict(
         if isinstance(computed, Crashed):
             consumed(reason="computation_failed")
             return Outcome("crashed", error=computed.error)
-        if not _authenticator_data_is_right(statement, credential):  # L7
+        if not _authenticator_data_is_right(statement, credential, profile):  # L7
             consumed(reason="bad_authenticator_data")
             # The counter tells an honest device that somebody else has signed with a copy of it.
             return Outcome(refusal=Refused("bad_authenticator_data", sign_count=credential.sign_count))
@@ -316,15 +318,23 @@ def _same_base_ot(snapshot: Snapshot, enrolment: EnrolmentRow) -> bool:
     )
 
 
-def _authenticator_data_is_right(statement: LoginStatement, credential: CredentialRow) -> bool:
-    """Flags, relying party, key and counter are those of this credential and this kind of ceremony (row L7)."""
+def _authenticator_data_is_right(statement: LoginStatement, credential: CredentialRow, profile: Profile) -> bool:
+    """Flags, relying party, key and counter are those of this credential and this kind of ceremony (row L7).
+
+    Of extension outputs only those may stand there that are true.
+    """
     received = statement.authenticator_data
     if not 0 < sign_count_of(received) - credential.sign_count <= MAX_SIGN_COUNT_JUMP:
         return False
-    if statement.kind == "get":
-        return is_well_formed(received, expected=assertion_data(credential.rp_id, 0))
-    cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
-    return is_well_formed_registration(received, rp_id=credential.rp_id, credential_id=credential.id, cose_key=cose_key)
+
+    def expected(outputs: ExtensionOutputs) -> bytes:
+        if statement.kind == "get":
+            return assertion_data(credential.rp_id, 0, outputs)
+        cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
+        return registration_data(credential.rp_id, 0, credential.id, cose_key, outputs)
+
+    possible = possible_outputs(verification_method(profile), registration=statement.kind == "create")
+    return any(is_well_formed(received, expected=expected(outputs)) for outputs in possible)
 
 
 def _consume(

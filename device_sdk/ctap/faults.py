@@ -9,6 +9,7 @@ from device_sdk.errors import (
     EncodingError,
     InvalidState,
     LockedOut,
+    MatchMissing,
     NoMatch,
     NotActive,
     NotAllowed,
@@ -31,7 +32,7 @@ _STATUS: tuple[tuple[tuple[type[TandemError], ...], Status], ...] = (
     ((VaultFull,), Status.CTAP2_ERR_KEY_STORE_FULL),
     ((NotAllowed,), Status.CTAP2_ERR_ACTION_TIMEOUT),  # below this face it means that the time is up
     (
-        (RelyingPartyNotAllowed, ProvisioningRequired, ProvisionedKeyRefused, ShareExpired),
+        (RelyingPartyNotAllowed, ProvisioningRequired, ProvisionedKeyRefused, ShareExpired, MatchMissing),
         Status.CTAP2_ERR_NOT_ALLOWED,
     ),
 )

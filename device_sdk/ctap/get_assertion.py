@@ -33,17 +33,19 @@ class _Wanted:
     client_data_hash: ClientDataHash
     allowed_ids: tuple[bytes, ...] | None
     silent: bool
+    uvm: bool
+    """The authenticator data are to tell how the user was verified."""
 
     @classmethod
     def read(cls, received: Parameters) -> _Wanted:
         options = received.optional_map(_OPTIONS)
         options.all_options()
-        received.optional_map(_EXTENSIONS)
         wanted = cls(
             rp_id=entities.rp_id(received, _RP_ID),
             client_data_hash=entities.client_data_hash(received, _CLIENT_DATA_HASH),
             allowed_ids=entities.credential_ids(received, _ALLOW_LIST) if _ALLOW_LIST in received else None,
             silent=not options.option("up", default=True),
+            uvm=received.optional_map(_EXTENSIONS).option("uvm", default=False),
         )
         uses_uv_option = options.option("uv", default=False) and _AUTH.param not in received
         if "rk" in options or (wanted.silent and uses_uv_option):
@@ -134,7 +136,7 @@ def _signed(
     capture = authorization.spend_capture()
     with session.verification.asking_server(request.under_way) as deadline:
         signed = session.authenticator.get_assertion(
-            credential, wanted.client_data_hash, capture, deadline, ReportBuilder("get")
+            credential, wanted.client_data_hash, capture, deadline, ReportBuilder("get"), uvm=wanted.uvm
         )
     return _answer(credential, signed.authenticator_data, signed.signature, named=named)
 

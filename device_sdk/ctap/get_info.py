@@ -9,7 +9,6 @@ from mpc.login.authenticator_data import AAGUID, ALGORITHMS
 
 MAX_MESSAGE_BYTES = 8192
 VERSIONS = ["FIDO_2_0", "FIDO_2_1"]
-EXTENSIONS = ["credProtect"]
 ATTESTATION_FORMATS = ["packed", "none"]
 OPTIONS = {
     "plat": True,
@@ -23,9 +22,10 @@ OPTIONS = {
 
 
 def get_info(request: Request) -> Answer:
-    return {
+    method = request.session.authenticator.verification_method
+    told: Answer = {
         0x01: VERSIONS,
-        0x02: EXTENSIONS,
+        0x02: ["credProtect"] if method is None else ["credProtect", "uvm"],
         0x03: AAGUID,
         0x04: OPTIONS,
         0x05: MAX_MESSAGE_BYTES,
@@ -36,3 +36,4 @@ def get_info(request: Request) -> Answer:
         0x0A: [{"alg": algorithm, "type": PUBLIC_KEY} for algorithm in ALGORITHMS],
         0x16: ATTESTATION_FORMATS,
     }
+    return told if method is None else told | {0x12: int(method.method)}  # uvModality

@@ -45,6 +45,7 @@ class _Wanted:
         options.all_options()
         if not options.option("up", default=True):
             raise CommandRefused(Status.CTAP2_ERR_INVALID_OPTION)
+        extensions = received.optional_map(_EXTENSIONS)
         if _ENTERPRISE_ATTESTATION in received:
             raise CommandRefused(Status.CTAP1_ERR_INVALID_PARAMETER)
         wanted = NewCredential(
@@ -55,7 +56,8 @@ class _Wanted:
             algorithm=algorithm,
             discoverable=options.option("rk", default=False),
             excluded_ids=entities.credential_ids(received, _EXCLUDE_LIST) if _EXCLUDE_LIST in received else (),
-            cred_protect=_cred_protect(received.optional_map(_EXTENSIONS)),
+            cred_protect=_cred_protect(extensions),
+            uvm=extensions.option("uvm", default=False),
         )
         return cls(hashed, wanted, _attestation(received))
 
