@@ -42,7 +42,9 @@ class Authorization:
         if self.token is not None:
             capture = self.token.take_capture()
             self.request.session.tokens.void(self.token)
-        return capture or self.request.session.verification.capture(self.request.under_way, self.prompt)
+        if capture is None:
+            capture = self.request.session.verification.capture(self.request.under_way, self.prompt)
+        return capture
 
 
 def authorize(

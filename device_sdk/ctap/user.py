@@ -37,9 +37,9 @@ class Prompt:
 
 
 class User(Protocol):
-    """The person in front of the device. Called in a thread of its own, one question at a time.
+    """The person in front of the device. Called in a thread of its own.
 
-    Return soon once `cancelled` is set; what is returned then counts for nothing.
+    One question at a time, if each returns soon once `cancelled` is set; what is returned then counts for nothing.
     """
 
     def capture(self, prompt: Prompt, cancelled: threading.Event) -> Any | None:

@@ -113,11 +113,15 @@ class TestTokens:
         assert traces.since() == (0, 0)
 
     @pytest.mark.parametrize("permissions", [MAKE, GET, MAKE | GET])
-    def test_one_that_manages_nothing(self, shop: Site, permissions: int) -> None:
-        shop.register()
+    @pytest.mark.parametrize("level", ["userVerificationOptional", "userVerificationRequired"])
+    def test_one_that_manages_nothing(self, shop: Site, permissions: int, level: str) -> None:
+        """Whether or not a match was shown for it, as the second level makes it."""
+        known = shop.register(extensions={"credentialProtectionPolicy": level})
+        named = {2: plain(known)[0], 3: {"id": b"ann"}}
         management = shop.management(shop.token(permissions))
-        with refused(ERR.PIN_AUTH_INVALID):
-            management.get_metadata()
+        for sub_command, params in ((1, None), (2, None), (4, {1: bytes(32)}), (6, named), (7, named)):
+            with refused(ERR.PIN_AUTH_INVALID):
+                management._call(sub_command, params)
 
     @pytest.mark.parametrize("door", ["raw_get", "raw_make"])
     def test_a_request_that_is_sent_again(self, shop: Site, finger: Finger, traces: Traces, door: str) -> None:

@@ -111,6 +111,23 @@ def test_cancelled_before_it_began(shop: Site, finger: Finger, traces: Traces) -
     assert not finger.asked and traces.since() == (0, 0)
 
 
+def test_cancelled_in_the_moment_of_the_answer(shop: Site, finger: Finger, traces: Traces) -> None:
+    shop.register()
+    traces.since()
+    for door in ("make", "get", "selection", "reset"):
+        event = threading.Event()
+
+        def answer(_: threading.Event, event: threading.Event = event) -> Any:
+            event.set()
+            return finger.person.capture()
+
+        finger.answer = answer
+        with pytest.raises(CtapError) as fault:
+            DOORS[door](shop, event)
+        assert fault.value.code == ERR.KEEPALIVE_CANCEL
+    assert traces.since() == (0, 0)
+
+
 def test_a_login_that_the_server_was_asked_for_is_finished(
     shop: Site, finger: Finger, server: ThreadServer, traces: Traces
 ) -> None:
