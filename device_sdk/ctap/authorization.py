@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from device_sdk.biometrics import BinaryCode
 from device_sdk.ctap.parameters import Parameters
@@ -26,7 +26,7 @@ class Authorization:
 
     request: Request
     prompt: Prompt
-    token: Token | None
+    token: Token | None = field(repr=False)
     verified: bool = False
 
     def require_match_shown(self) -> None:
