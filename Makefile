@@ -8,7 +8,7 @@ ARGS ?=
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
-	@echo "make demo-web   both servers stay up, with pages      ARGS=\"--port 8080\""
+	@echo "make demo-web   both servers stay up, with pages      ARGS=\"--faces --port 8080\""
 	@echo "make test       lint, types, import contracts, tests  ARGS=\"-k name\""
 	@echo "make check      lint, types and import contracts only"
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
@@ -21,15 +21,15 @@ help:
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
 	@echo "make fuzz-wire  damaged messages and signatures       ARGS=\"--count 210000\""
 
-# Photographs need the packages of tandem-auth[face]; without them the demonstration is spared 130 MB.
+# Faces need the packages of tandem-auth[face]; without them the demonstrations are spared 130 MB.
 demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.story $(ARGS)
 
-demo-web: $(VENV)/.installed
+demo-web: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.web $(ARGS)
 
 test: check
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
