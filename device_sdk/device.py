@@ -18,6 +18,7 @@ from device_sdk.authenticator.responses import authentication_response, registra
 from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
+from device_sdk.credential_info import CredentialInfo, credential_info
 from device_sdk.enrolment import check_encoder, default_encoder
 from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.expiry import unexpired
@@ -41,6 +42,7 @@ from device_sdk.transport import HttpTransport, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.keys import VaultKey, default_vault_key
 from device_sdk.vault.state import Credential, DeviceState
+from mpc.login.user_verification import VerificationMethod
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import Rng, SystemRng
 from mpc.provisioning.recipient import Recipient
@@ -49,28 +51,7 @@ _CLOSING_TIMEOUT_S = 2.0
 
 Options = dict[str, Any] | str | bytes
 Capture = Callable[[], Any] | Any
-ChooseAccount = Callable[[Sequence["CredentialInfo"]], bytes | None]
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialInfo:
-    """What an app may show of a stored passkey. `created_at` and `not_after` are Unix times in seconds.
-
-    `cred_protect`: 1 to 3, the credProtect level that the relying party set; 1 where it set none.
-    """
-
-    credential_id: bytes
-    rp_id: str
-    user_handle: bytes
-    user_name: str
-    user_display_name: str
-    algorithm: str
-    modulus_bits: int
-    sign_count: int
-    discoverable: bool
-    created_at: int
-    not_after: int | None = None
-    cred_protect: int = 1
+ChooseAccount = Callable[[Sequence[CredentialInfo]], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +199,8 @@ class Device:
             report,
             modulus_bits=modulus_bits,
         )
-        return _registration_json(registered, wanted, client_data)
+        uvm = self.authenticator.verification_method if wanted.uvm else None
+        return _registration_json(registered, wanted, client_data, uvm)
 
     def get(
         self, options: Options, origin: str, capture: Capture, *, choose_account: ChooseAccount | None = None
@@ -239,18 +221,21 @@ class Device:
         deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("get")
         probe = self.authenticator.encoded(capture, report)
         client_data = build_client_data(Ceremony.GET, wanted.challenge, site)
-        signed = self.authenticator.get_assertion(credential, ClientDataHash(client_data.hash), probe, deadline, report)
+        signed = self.authenticator.get_assertion(
+            credential, ClientDataHash(client_data.hash), probe, deadline, report, uvm=wanted.uvm
+        )
         return authentication_response(
             credential_id=credential.credential_id,
             client_data=client_data,
             authenticator_data=signed.authenticator_data,
             signature=signed.signature,
             user_handle=credential.user_handle if credential.discoverable else None,
+            uvm=self.authenticator.verification_method if wanted.uvm else None,
         )
 
     def credentials(self) -> list[CredentialInfo]:
         """The passkeys on this device, oldest first. Nothing secret."""
-        return [_info(credential) for credential in self.authenticator.credentials()]
+        return [credential_info(credential) for credential in self.authenticator.credentials()]
 
     def provisioned(self) -> list[ProvisionedKeyInfo]:
         """The dealt keys that wait for their registration, oldest import first. Nothing secret."""
@@ -408,7 +393,9 @@ class Device:
         return f"Device(enrolment {self.enrolment_id.hex()}, {len(self.credentials())} passkeys)"
 
 
-def _registration_json(registered: Registered, wanted: CreationOptions, client_data: ClientData) -> dict[str, Any]:
+def _registration_json(
+    registered: Registered, wanted: CreationOptions, client_data: ClientData, uvm: VerificationMethod | None
+) -> dict[str, Any]:
     authenticator_data, key = registered.signed.authenticator_data, registered.credential.key_share.key
     return registration_response(
         credential_id=registered.credential.credential_id,
@@ -419,25 +406,9 @@ def _registration_json(registered: Registered, wanted: CreationOptions, client_d
         modulus=key.modulus,
         exponent=key.exponent,
         discoverable=wanted.discoverable if wanted.cred_props else None,
-    )
-
-
-def _info(credential: Credential) -> CredentialInfo:
-    return CredentialInfo(
-        credential_id=credential.credential_id,
-        rp_id=credential.rp_id,
-        user_handle=credential.user_handle,
-        user_name=credential.user_name,
-        user_display_name=credential.user_display_name,
-        algorithm=credential.algorithm.name,
-        modulus_bits=credential.key_share.key.bits,
-        sign_count=credential.sign_count,
-        discoverable=credential.discoverable,
-        created_at=credential.created_at,
-        not_after=credential.not_after,
-        cred_protect=int(credential.cred_protect),
+        uvm=uvm,
     )
 
 
 def _chooser(choose: ChooseAccount) -> Callable[[list[Credential]], bytes | None]:
-    return lambda found: choose([_info(credential) for credential in found])
+    return lambda found: choose([credential_info(credential) for credential in found])

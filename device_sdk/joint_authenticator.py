@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from device_sdk.authenticator.client_data import ClientDataHash
@@ -25,6 +26,8 @@ from device_sdk.template_rotation import settle_rotation
 from device_sdk.transport import RequestKey
 from device_sdk.vault.state import Credential
 from mpc.login.enrolment_messages import RevokeCredential
+from mpc.login.user_verification import VerificationMethod, verification_method
+from mpc.login.verification import verification_challenge
 from mpc.primitives.rng import Rng
 
 
@@ -53,6 +56,11 @@ class JointAuthenticator:
         self.clock = clock
         self.last_ceremony: CeremonyReport | None = None
         """What the last ceremony cost, successful or not."""
+
+    @property
+    def verification_method(self) -> VerificationMethod | None:
+        """What a match verifies a person by, in the words of the FIDO registry; None where it has no true one."""
+        return verification_method(self._store.state.profile)
 
     def credentials(self) -> list[Credential]:
         """The passkeys in use, oldest first."""
@@ -89,10 +97,32 @@ class JointAuthenticator:
         probe: BinaryCode,
         deadline: Deadline,
         report: ReportBuilder,
+        *,
+        uvm: bool = False,
     ) -> Signed:
-        """A signature by a passkey that is in use. For the faults see `Device.get`."""
+        """A signature by a passkey that is in use. uvm: the authenticator data are to tell how the user was verified.
+
+        For the faults see `Device.get`.
+        """
         with self._ceremony(client_data_hash, probe, deadline, report) as ceremony:
-            return ceremony.assertion(credential)
+            return ceremony.assertion(credential, uvm=uvm)
+
+    def verify_user(self, probe: BinaryCode, deadline: Deadline, report: ReportBuilder) -> None:
+        """A match for its own sake, in a login that signs for nobody. It counts like any other.
+
+        Raises MatchMissing where there is no passkey to sign with, and the faults of `Device.get`.
+        """
+        challenge = ClientDataHash(verification_challenge(self._store.state.enrolment_id))
+        with self._ceremony(challenge, probe, deadline, report) as ceremony:
+            ceremony.show_match(now=self.clock())
+
+    def rename(self, credential_id: bytes, *, user_name: str, user_display_name: str) -> None:
+        """Other names for the account of a passkey, here alone. KeyError if unknown."""
+        self._store.change(
+            lambda now: now.with_credential(
+                replace(now.credential(credential_id), user_name=user_name, user_display_name=user_display_name)
+            )
+        )
 
     def delete(self, credential_id: bytes) -> None:
         """Give up a passkey, or a provisioned key that waits: at the server first, then here. KeyError if unknown."""

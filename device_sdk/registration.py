@@ -30,7 +30,7 @@ from device_sdk.vault.provisioned import ProvisionedKey
 from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState
 from mpc.login.authenticator_data import cose_rsa_key, registration_data
 from mpc.login.enrolment_messages import AddCredential
-from mpc.login.extension_outputs import CredProtect, RegistrationOutputs
+from mpc.login.extension_outputs import CredProtect, ExtensionOutputs
 from mpc.login.provisioned_messages import AdoptKey
 from mpc.threshold_rsa.shares import KeyShare
 
@@ -112,7 +112,7 @@ def _signed_first(
                 kind="create",
                 credential_id=credential.credential_id,
                 client_data_hash=ceremony.client_data_hash,
-                authenticator_data=partial(_registration_data, outputs=RegistrationOutputs(wanted.cred_protect)),
+                authenticator_data=partial(_registration_data, outputs=_outputs(ceremony, wanted)),
                 probe=ceremony.probe,
                 on_match=lambda before: _activated(before, credential),
                 attest=wanted.attest,
@@ -180,7 +180,11 @@ def _adopt_key(ceremony: RunningCeremony, credential: Credential) -> None:
         ceremony.api.adopt_key(message, request_key, ceremony.deadline, ceremony.report)
 
 
-def _registration_data(credential: Credential, *, outputs: RegistrationOutputs) -> bytes:
+def _outputs(ceremony: RunningCeremony, wanted: NewCredential) -> ExtensionOutputs:
+    return replace(ceremony.outputs(uvm=wanted.uvm), cred_protect=wanted.cred_protect)
+
+
+def _registration_data(credential: Credential, *, outputs: ExtensionOutputs) -> bytes:
     key = credential.key_share.key
     cose_key = cose_rsa_key(int(credential.algorithm), key.modulus, key.exponent)
     return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key, outputs)

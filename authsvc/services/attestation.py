@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from mpc.login.attestation import AttestationStatement
 from mpc.login.messages import LoginStatement
+from mpc.login.profile import Profile
 
 from ..attestation_certificates import AttestationAuthority, fingerprint
 from ..sealing import SERVER_OWNER
@@ -113,14 +114,16 @@ def attester_of(ctx: ServiceContext, conn: Connection, credential: CredentialRow
 
 
 def attested(
-    attester: AttestationAuthority | None, credential: CredentialRow, statement: LoginStatement
+    attester: AttestationAuthority | None, credential: CredentialRow, profile: Profile, statement: LoginStatement
 ) -> AttestationStatement | None:
     """The attestation of a registration, over authenticator data that are built here.
 
     None without an attester, and where those received are not the same: then the answer does not go out either.
     """
-    expected = expected_data(statement, credential)
-    if attester is None or expected is None:
+    if attester is None:
+        return None
+    expected = expected_data(statement, credential, profile)
+    if expected is None:
         return None
     return attester.attests(expected + statement.client_data_hash)
 

@@ -185,7 +185,7 @@ def commit_verdict(
             # Every row of `logins` is written together with its enrolment's. Between two equal enrolment rows only time
             # has passed, and with time budgets grow: what the snapshot was admitted under need not be counted again.
             counted = enrolment == snapshot.enrolment
-            _check_admissible(ctx, conn, enrolment, credential, statement, budgets=not counted)  # L1–L3
+            profile = _check_admissible(ctx, conn, enrolment, credential, statement, budgets=not counted)  # L1–L3
         except Refused as refusal:
             return Outcome(refusal=refusal)
         if statement.epoch < enrolment.epoch:  # L4
@@ -199,7 +199,7 @@ def commit_verdict(
         if isinstance(computed, Crashed):
             consumed(reason="computation_failed")
             return Outcome("crashed", error=computed.error)
-        if expected_data(statement, credential) is None:  # L7
+        if expected_data(statement, credential, profile) is None:  # L7
             consumed(reason="bad_authenticator_data")
             # The counter tells an honest device that somebody else has signed with a copy of it.
             return Outcome(refusal=Refused("bad_authenticator_data", sign_count=credential.sign_count))
@@ -295,7 +295,7 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             key_share=open_key_share(snapshot.key, credential),
         )
         step_ended("open")
-        attestation = attested(snapshot.attester, credential, message.statement)
+        attestation = attested(snapshot.attester, credential, profile, message.statement)
         verdict = decide(ctx.rng, state, message, body, step_ended, attestation=attestation)
     except Exception as error:
         # Whatever it was, it is told only after it has been counted: an uncounted difference between

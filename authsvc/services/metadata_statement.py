@@ -15,6 +15,7 @@ from mpc.login.authenticator_data import AAGUID
 from mpc.login.authenticator_info import VERSIONS, information
 from mpc.login.profile import Profile
 from mpc.login.published_profiles import MEASUREMENTS, PUBLISHED
+from mpc.login.user_verification import verification_method
 
 from ..attestation_certificates import AttestationAuthority
 from ..policy import Limits, Policy
@@ -26,8 +27,6 @@ METHODS: Final = ("fingerprint_internal", "voiceprint_internal", "faceprint_inte
 UNVERIFIED: Final = "none"
 _LEGAL_HEADER: Final = "Published by the operator of this authenticator; neither submitted to nor certified by FIDO."
 _MAX_DESCRIPTION_CHARACTERS: Final = 200
-_METHOD_OF_ENCODER: Final = {"dlib-face-v1/": "faceprint_internal", "openiris-16x200x2-v1/": "eyeprint_internal"}
-"""By how an encoder's id begins."""
 _UPV: Final = {"FIDO_2_0": (1, 0), "FIDO_2_1": (1, 1)}
 _MAX_SECONDS: Final = 65_535
 
@@ -82,6 +81,8 @@ def _user_verification(policy: Policy, methods: Mapping[str, str]) -> list[list[
         raise ValueError(f"method: this server serves no profile {unknown[0]}")
     if wrong := sorted(set(methods.values()) - set(METHODS)):
         raise ValueError(f"method: {wrong[0]} is none of {', '.join(METHODS)}")
+    if known := sorted(name for name, told in methods.items() if _method(policy.profiles[name], methods) != told):
+        raise ValueError(f"method: what {known[0]} measures is known from its encoder")
     found: list[list[dict[str, Any]]] = []
     for _, profile in sorted(policy.profiles.items()):
         combination = [_descriptor(profile, _method(profile, methods), policy.limits)]
@@ -91,8 +92,11 @@ def _user_verification(policy: Policy, methods: Mapping[str, str]) -> list[list[
 
 
 def _method(profile: Profile, methods: Mapping[str, str]) -> str:
-    known = (each for begins, each in _METHOD_OF_ENCODER.items() if profile.encoder_id.startswith(begins))
-    return methods.get(profile.name) or next(known, UNVERIFIED)
+    known = verification_method(profile)
+    if known is not None:
+        # The registry's word is the name of its constant in lower case.
+        return str(known.method.name).lower()
+    return methods.get(profile.name, UNVERIFIED)
 
 
 def _descriptor(profile: Profile, method: str, limits: Limits) -> dict[str, Any]:

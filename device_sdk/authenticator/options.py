@@ -61,7 +61,8 @@ class CreationOptions:
 
     `rp_id` None stands for the host of the origin. `algorithm` is the COSE algorithm chosen. `excluded_ids`
     holds credential ids; `timeout_ms` is clamped to 15,000 to 600,000; `cred_props`: the relying party wants
-    to be told whether the credential is discoverable; `cred_protect`: the level it asks for, if any.
+    to be told whether the credential is discoverable; `cred_protect`: the level it asks for, if any;
+    `uvm`: it asks how the user is verified.
     """
 
     challenge: bytes = field(repr=False)
@@ -78,6 +79,7 @@ class CreationOptions:
     timeout_ms: int
     cred_props: bool
     cred_protect: CredProtect | None = None
+    uvm: bool = False
 
     def new_credential(self, rp_id: str) -> NewCredential:
         """What is to be made. rp_id: the one asked for or the origin's host, once it was checked against the origin."""
@@ -90,6 +92,7 @@ class CreationOptions:
             discoverable=self.discoverable,
             excluded_ids=self.excluded_ids,
             cred_protect=self.cred_protect,
+            uvm=self.uvm,
             attest=self.attestation is AttestationForm.PACKED,
         )
 
@@ -107,6 +110,7 @@ class RequestOptions:
     allowed_ids: tuple[bytes, ...] | None = field(repr=False)
     user_verification: UserVerification
     timeout_ms: int
+    uvm: bool = False
 
 
 def parse_creation_options(options: dict[str, Any] | str | bytes) -> CreationOptions:
@@ -139,19 +143,21 @@ def parse_creation_options(options: dict[str, Any] | str | bytes) -> CreationOpt
         timeout_ms=_timeout_ms(members),
         cred_props=extensions.flag("credProps"),
         cred_protect=_CRED_PROTECT.get(extensions.word("credentialProtectionPolicy") or ""),
+        uvm=extensions.flag("uvm"),
     )
 
 
 def parse_request_options(options: dict[str, Any] | str | bytes) -> RequestOptions:
     """Parse the options of navigator.credentials.get() in their JSON form. Raises InvalidOptions."""
     members = _root(options)
-    members.entity("extensions", required=False)
+    extensions = members.entity("extensions", required=False)
     return RequestOptions(
         challenge=members.octets("challenge", *_CHALLENGE_BYTES),
         rp_id=members.optional_text("rpId"),
         allowed_ids=_credential_ids(members, "allowCredentials"),
         user_verification=_user_verification(members),
         timeout_ms=_timeout_ms(members),
+        uvm=extensions.flag("uvm"),
     )
 
 

@@ -26,7 +26,7 @@ from authsvc.store.credentials import revoke_credential
 from mpc.login.authenticator_data import assertion_data, cose_rsa_key, registration_data
 from mpc.login.device_side import Match
 from mpc.login.enrolment_messages import AddCredential
-from mpc.login.extension_outputs import CredProtect, RegistrationOutputs
+from mpc.login.extension_outputs import CredProtect, ExtensionOutputs
 from mpc.login.messages import Confirmation, Message3
 from mpc.threshold_rsa.encodings import Algorithm
 
@@ -219,6 +219,7 @@ class TestRegistration:
             b"\xa1\x6bcredProtect\x02\x00",  # a byte too many
             b"\xa1\x68credBlob\xf5",
             b"\xa2\x63uvm\x80\x6bcredProtect\x02",
+            b"\xa1\x63uvm\x81\x83\x10\x01\x01",  # a face, where the profile is of simulated fingers
             b"\x02",
         ],
     )
@@ -232,7 +233,7 @@ class TestRegistration:
         assert (outcome.told, outcome.counted) == ((400, "bad_authenticator_data"), True)
 
     def test_outputs_need_their_flag_and_are_for_registrations_only(self, attacker: Attacker) -> None:
-        outputs = RegistrationOutputs(CredProtect.UV_REQUIRED).encode()
+        outputs = ExtensionOutputs(cred_protect=CredProtect.UV_REQUIRED).encode()
         credential = attacker.add_credential("bank.example", which_key=1)
         silent = attacker.right_data(credential, "create", 1) + outputs
         outcome = attacker.try_login(attacker.prepare(credential, kind="create", authenticator_data=silent).message_1)
@@ -241,9 +242,10 @@ class TestRegistration:
         told = with_flags(attacker.right_data(credential, "create", 2), UP | UV | AT | ED) + outputs
         attacker.succeed(attacker.prepare(credential, kind="create", authenticator_data=told))
 
-        login = with_flags(attacker.right_data(credential, "get", 3), UP | UV | ED) + outputs
-        outcome = attacker.try_login(attacker.prepare(credential, authenticator_data=login).message_1)
-        assert (outcome.told, outcome.counted) == ((400, "bad_authenticator_data"), True)
+        for bad in (outputs, b"\xa0", b"\xa1\x63uvm\x81\x83\x10\x01\x01"):
+            login = with_flags(attacker.right_data(credential, "get", 3), UP | UV | ED) + bad
+            outcome = attacker.try_login(attacker.prepare(credential, authenticator_data=login).message_1)
+            assert (outcome.told, outcome.counted) == ((400, "bad_authenticator_data"), True)
 
     def test_a_relying_party_that_is_not_served(self, attacker: Attacker) -> None:
         with pytest.raises(AssertionError, match="rp_not_allowed"):

@@ -377,6 +377,7 @@ class TestMetadataStatement:
             {"description": "x" * 201},
             {"methods": {"no-such-profile": "faceprint_internal"}},
             {"methods": {"sim-512": "all"}},
+            {"methods": {"face-2048": "eyeprint_internal"}},
             {"methods": {"sim-512": "passcode_external"}},
         ],
     )

@@ -66,20 +66,24 @@ def by_py_webauthn(party: RelyingParty, options: Any, answer: Any, statement: An
     return AttestationFormat(found.fmt) is AttestationFormat.PACKED
 
 
-def by_fido2(party: RelyingParty, options: Any, answer: Any, statement: Any) -> bool:
-    """Whether fido2.server verifies it against the metadata statement as an entry of a metadata service."""
+def verifier(statement: Any) -> MdsAttestationVerifier:
+    """fido2's verifier, given the metadata statement as an entry of a metadata service."""
     entry = MetadataBlobPayloadEntry(
         status_reports=[StatusReport(status=AuthenticatorStatus.NOT_FIDO_CERTIFIED)],
         time_of_last_status_change=TODAY,
         aaguid=MetadataStatement.from_dict(statement).aaguid,
         metadata_statement=MetadataStatement.from_dict(statement),
     )
-    blob = MetadataBlobPayload(legal_header="", no=1, next_update=TODAY, entries=[entry])
+    return MdsAttestationVerifier(MetadataBlobPayload(legal_header="", no=1, next_update=TODAY, entries=[entry]))
+
+
+def by_fido2(party: RelyingParty, options: Any, answer: Any, statement: Any) -> bool:
+    """Whether fido2.server verifies it against the metadata statement."""
     server = Fido2Server(
         PublicKeyCredentialRpEntity(name="Test", id=party.rp_id),
         attestation="direct",
         verify_origin=lambda origin: origin == party.origin,
-        verify_attestation=MdsAttestationVerifier(blob),
+        verify_attestation=verifier(statement),
     )
     user = PublicKeyCredentialUserEntity(name="x", id=b"x")
     challenge = websafe_decode(options["challenge"])

@@ -114,8 +114,8 @@ def test_an_attestation_that_does_not_hold_is_the_servers_fault(
     """Better no passkey than one that its site will refuse; and the server hears nothing of why."""
     genuine = attestation.attested
 
-    def over_other_bytes(attester: Any, credential: Any, told: Any) -> Any:
-        return genuine(attester, credential, replace(told, client_data_hash=bytes(32)))
+    def over_other_bytes(attester: Any, credential: Any, profile: Any, told: Any) -> Any:
+        return genuine(attester, credential, profile, replace(told, client_data_hash=bytes(32)))
 
     monkeypatch.setattr("authsvc.services.login.attested", over_other_bytes)
     sent = len(phone.network.requests)
