@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
+NODE_MODULES := tests/interoperability/node_modules
 
 .PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz fuzz-wire audit sbom format clean
 
@@ -28,7 +29,7 @@ demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.instal
 demo-web: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.web $(ARGS)
 
-test: check
+test: check $(if $(shell command -v npm),$(NODE_MODULES)/.installed)
 	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
@@ -70,7 +71,7 @@ format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-released $(VENV)-released-tools sbom.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-released $(VENV)-released-tools sbom.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(NODE_MODULES)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or later: make PYTHON=python3.11 …")'
@@ -91,6 +92,10 @@ $(VENV)/.installed-face: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	@touch $@
+
+# A JavaScript library that verifies what we make. Without npm, or a registry, its tests say that they were not run.
+$(NODE_MODULES)/.installed: tests/interoperability/package-lock.json
+	-npm ci --prefix tests/interoperability --no-audit --no-fund --loglevel=error --fetch-retries=0 --fetch-timeout=20000 && touch $@
 
 $(VENV)-released/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-released

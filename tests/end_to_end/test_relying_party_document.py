@@ -32,7 +32,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 
 
 def test_every_example_runs(reader: dict[str, Any]) -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     for example in EXAMPLES:
         exec(compile(example, "docs/relying-parties.md", "exec"), reader)
 
