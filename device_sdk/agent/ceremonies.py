@@ -14,7 +14,6 @@ from device_sdk.agent.ceremony_request import Kind
 from device_sdk.agent.jobs import Job, JobBook
 from device_sdk.agent.outcomes import (
     Outcome,
-    aborted,
     can_be_tried_again,
     costs_a_try,
     failed,
@@ -94,8 +93,11 @@ class Ceremonies:
         self.book.end(job, not_allowed("You declined. The site was told that the request was not allowed."))
 
     def cancel(self, job: Job) -> None:
-        """The page or the browser gave up. What is being signed is dropped when it comes."""
-        self.book.end(job, aborted("The site has cancelled this request."))
+        """The page gave up, or the window was closed. What is being signed is dropped when it comes.
+
+        A page that aborted has heard of it from the browser; what it would be told here it no longer hears.
+        """
+        self.book.end(job, not_allowed("This request was cancelled."))
 
     async def consent(self, job: Job, account: bytes | None, submitted: bytes) -> None:
         """The person consents with a capture: ask the SDK, once, for what the page asked and nothing else.

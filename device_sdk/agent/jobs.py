@@ -182,6 +182,11 @@ class JobBook:
         self._end(job, outcome)
         return True
 
+    def close(self) -> None:
+        """End all that is open; whoever waits for news has it at once."""
+        for job in list(self._jobs.values()):
+            self.end(job, not_allowed("The agent was stopped. Start again at the site."))
+
     def expire(self) -> None:
         """End what is past its deadline or was abandoned, and forget what nobody fetches any more."""
         now = self._clock()

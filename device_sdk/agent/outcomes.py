@@ -56,11 +56,6 @@ def not_allowed(told: str) -> Outcome:
     return Outcome(told, error=DomError("NotAllowedError", _NOT_ALLOWED_TEXT))
 
 
-def aborted(told: str) -> Outcome:
-    """The page itself gave up; the browser has told it so already."""
-    return Outcome(told, error=DomError("AbortError", "The request was cancelled."))
-
-
 def failed(fault: TandemError) -> Outcome:
     """The end that `fault` brings about. The texts of page faults are fixed and name no value."""
     match fault:

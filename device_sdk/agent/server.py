@@ -82,7 +82,7 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
             )
             config = uvicorn.Config(
                 app,
-                log_level="warning",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 date_header=False,
@@ -93,7 +93,19 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
                 timeout_graceful_shutdown=2,
             )
             ready(f"http://{_ADDRESS}:{port}", state.profile.name)
-            uvicorn.Server(config).run(sockets=[listener])
+            _Server(config, ceremonies.book).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends open requests first when it is stopped, so that nobody is left waiting."""
+
+    def __init__(self, config: uvicorn.Config, book: JobBook) -> None:
+        super().__init__(config)
+        self._book = book
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._book.close()
+        await super().shutdown(sockets)
 
 
 def _listener(port: int) -> socket.socket:

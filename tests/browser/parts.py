@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +58,13 @@ class Agent:
     def __init__(self, vault: Vault, *, longest_s: float = 600.0, timings: Path | None = None) -> None:
         self.vault = vault
         self.port = 0
-        self._longest_s = longest_s
+        self.longest_s = longest_s
         self._timings = timings
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "device_sdk", "agent", str(self.vault.file), "--port", str(self.port)]
-        command += [*self.vault.arguments, "--longest-s", str(self._longest_s)]
+        command += [*self.vault.arguments, "--longest-s", str(self.longest_s)]
         if self._timings is not None:
             command += ["--timings", str(self._timings)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
@@ -75,6 +78,11 @@ class Agent:
             self._process.terminate()
             self._process.wait(LIMIT_S)
             self._process = None
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self.stop()
 
     @property
     def address(self) -> str:
@@ -92,6 +100,38 @@ class Agent:
         self.stop()
 
 
+class Squatter(ThreadingHTTPServer):
+    """Another program on the agent's port: it answers with a job of its own, and keeps what it hears."""
+
+    def __init__(self, port: int) -> None:
+        self.heard: list[str] = []
+        heard = self.heard
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                heard.append(f"{self.requestline}\n{self.headers}\n{body!r}")
+                answer = json.dumps({"job": "x", "version": 0, "state": "waiting", "consent": "/page/x"}).encode()
+                self.send_response(200)
+                self.send_header("X-Tandem-Mac", "A" * 43)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", port), Handler)
+
+    def __enter__(self) -> Squatter:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
 @dataclass
 class Browser:
     """Chromium with the extension."""
@@ -104,9 +144,13 @@ class Browser:
         page.goto(url)
         return page
 
+    @property
+    def options_address(self) -> str:
+        return f"{extension_origin()}/options.html"
+
     def pair(self, code: str) -> Page:
         """Through the options page, as a person does it. The page."""
-        page = self.page(f"{extension_origin()}/options.html")
+        page = self.page(self.options_address)
         if page.locator("#forget").is_visible():
             page.click("#forget")
         page.fill("#code", code)
@@ -126,6 +170,7 @@ class Browser:
         raise AssertionError("no consent window opened")
 
     def consent_windows(self, agent: Agent) -> list[Page]:
+        """Those that are open."""
         return [page for page in self.context.pages if page.url.startswith(agent.address)]
 
 
