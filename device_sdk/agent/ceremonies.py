@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -111,9 +112,15 @@ class Ceremonies:
         if job.request.kind is Kind.GET and account not in {held.credential_id for held in self.accounts(job)}:
             self.book.ask_again(job, "Choose the passkey to sign in with.")
             return
+        digest = hashlib.sha256(submitted).digest() if self.sensor.same_bytes_same_capture else None
+        if digest is not None and digest in job.compared:
+            self.book.ask_again(job, "This picture was compared already. Take another one.")
+            return
         try:
             response = await asyncio.to_thread(self._ask, job, account, submitted)
         except TandemError as fault:
+            if digest is not None and costs_a_try(fault):
+                job.compared.add(digest)
             self._after_fault(job, fault)
         except Exception as error:  # whatever it is, the page must not wait for ever
             _log.error("a ceremony failed: %s", type(error).__name__)

@@ -2,8 +2,8 @@
 
 | address | what |
 |---|---|
-| GET /consent/TICKET | once: sets the window's cookie and leads to the page |
-| GET /page/ID | the page |
+| GET /consent/TICKET | once: the page, which takes the next address, and the window's cookie |
+| GET /page/ID | the page, when it is loaded again |
 | POST /page/ID/consent?account=ID | the capture is the body; answers with the state once the SDK is done |
 | POST /page/ID/decline | |
 | POST /page/ID/wait | the state, once it changes or after four seconds |
@@ -23,7 +23,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from device_sdk.agent.ceremonies import Ceremonies
@@ -66,12 +66,12 @@ class ConsentPages:
 
     async def _enter(self, request: Request) -> Response:
         try:
-            page = self._book.redeem(request.path_params["ticket"]).page
+            job = self._book.redeem(request.path_params["ticket"])
         except NoSuchJob:
             return self._gone()
-        answer = RedirectResponse(f"/page/{page.page_id}", status_code=303)
+        answer = await self._show(request, job)
         # The path keeps it from other servers on 127.0.0.1, which a browser takes for the same site.
-        answer.set_cookie(_COOKIE, page.cookie, path=f"/page/{page.page_id}", httponly=True, samesite="strict")
+        answer.set_cookie(_COOKIE, job.page.cookie, path=_address(job), httponly=True, samesite="strict")
         return answer
 
     async def _show(self, request: Request, job: Job) -> Response:
@@ -80,6 +80,7 @@ class ConsentPages:
         over = job.state is State.OVER
         page = self._templates.get_template("consent.html").render(
             csrf=job.page.csrf,
+            address=_address(job),
             state=_state(job),
             kind=job.request.kind.value,
             origin=str(job.request.origin),
@@ -145,6 +146,10 @@ class ConsentPages:
 
     def _gone(self) -> Response:
         return HTMLResponse(self._templates.get_template("gone.html").render(), status_code=404)
+
+
+def _address(job: Job) -> str:
+    return f"/page/{job.page.page_id}"
 
 
 def _state(job: Job) -> dict[str, Any]:

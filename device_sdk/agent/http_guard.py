@@ -55,7 +55,8 @@ class HttpGuard:
 
         # A WebSocket is no request of anybody's; Starlette's answer to one before its acceptance is a 403.
         if scope["type"] != "http" or not self._belongs_here(scope):
-            await Response(status_code=403)(scope, receive, send_with_headers)
+            # Closed, so that a page does not keep connections that it may not use.
+            await Response(status_code=403, headers={"Connection": "close"})(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
@@ -76,8 +77,8 @@ class HttpGuard:
         headers["X-Frame-Options"] = "DENY"
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "no-referrer"
-        headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        headers["Cross-Origin-Embedder-Policy"] = "require-corp"
+        # No Cross-Origin-Opener-Policy: the extension opens the window, so it has no opener; a page that opens it gets
+        # a 403. Chromium would start a second process for it, which the person waits for.
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
         headers["Permissions-Policy"] = f"camera=({'self' if self._camera else ''}), microphone=(), geolocation=()"
         headers["Cache-Control"] = "no-store"

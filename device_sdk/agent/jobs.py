@@ -79,6 +79,7 @@ class Job:
         self.outcome: Outcome | None = None
         self.message = ""
         self.tries_left = TRIES
+        self.compared: set[bytes] = set()
         self.version = 0
         self.over_at = 0.0
         self.heard_at = now

@@ -59,7 +59,9 @@ def not_allowed(told: str) -> Outcome:
 def failed(fault: TandemError) -> Outcome:
     """The end that `fault` brings about. The texts of page faults are fixed and name no value."""
     match fault:
-        case NotAllowed() | NoMatch() | LockedOut() | BudgetSpent() | ShareExpired():
+        case NoMatch():
+            return not_allowed(f"{_for_a_person(fault)} Start again at the site.")
+        case NotAllowed() | LockedOut() | BudgetSpent() | ShareExpired():
             return not_allowed(_for_a_person(fault))
         case InvalidState() | NotSupported() | Security():
             return Outcome(_for_a_person(fault), error=DomError(fault.dom_name, str(fault)))

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from device_sdk.biometrics import Encoder, SimulatedSensor
 from device_sdk.biometrics.face import FaceEncoder
+from device_sdk.biometrics.face.models import shared_models
 from device_sdk.enrolment import default_encoder
 from device_sdk.errors import EncodingError
 from mpc.login.profile import Profile
@@ -27,6 +28,15 @@ class Sensor(Protocol):
     def kind(self) -> str: ...
     @property
     def encoder(self) -> Encoder: ...
+    @property
+    def same_bytes_same_capture(self) -> bool:
+        """Whether what the page sends is the capture itself, as pictures are.
+
+        Then it is compared once in a request: a server that lies may learn a bit about the capture of each login.
+        """
+
+    def prepare(self) -> None:
+        """Load what is large, before the first person waits for it. Raises EncodingError if it is missing."""
 
     def sample(self, submitted: bytes) -> Any:
         """A sample from what the consent page sent. Raises EncodingError. May take a second; called in a thread."""
@@ -36,12 +46,16 @@ class Pictures:
     """Faces, from the browser's camera or an image file: the page sends an image either way."""
 
     kind = "pictures"
+    same_bytes_same_capture = True
 
     def __init__(self) -> None:
         """Raises SensorMissing without the packages of `tandem-auth[face]`."""
         if find_spec("dlib") is None or find_spec("PIL") is None:
             raise SensorMissing("this vault recognises faces: install tandem-auth[face]")
         self.encoder: Encoder = FaceEncoder()
+
+    def prepare(self) -> None:
+        shared_models()
 
     def sample(self, submitted: bytes) -> Any:
         return FaceEncoder.capture(submitted)
@@ -54,6 +68,7 @@ class SimulatedFingers:
     """
 
     kind = "simulated"
+    same_bytes_same_capture = False
 
     def __init__(self, profile: Profile, person: int) -> None:
         self.encoder = default_encoder(profile)
@@ -62,6 +77,9 @@ class SimulatedFingers:
             "enrolled": SimulatedSensor(person, profile.code_bits, profile.masked, capture_seed=series),
             "stranger": SimulatedSensor(os.urandom(16), profile.code_bits, profile.masked, capture_seed=series),
         }
+
+    def prepare(self) -> None:
+        pass
 
     def sample(self, submitted: bytes) -> Any:
         try:

@@ -24,7 +24,7 @@ from device_sdk.vault import VaultFile, VaultKey
 
 SHORTEST_S = 15.0
 _ADDRESS = "127.0.0.1"
-_CONNECTIONS = 64
+_BACKLOG = 64
 
 
 class PortTaken(ValueError):
@@ -56,7 +56,7 @@ class AgentSettings:
 def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
     """Until it is stopped. `ready` is called with the agent's address and the profile's name.
 
-    Raises PortTaken, SensorMissing, PairingError, and what opening a vault raises.
+    Raises PortTaken, SensorMissing, PairingError, EncodingError, and what opening a vault raises.
     """
     key = PairingKey.load_or_make(pairing_file(settings.vault))
     with _listener(settings.port) as listener:
@@ -66,6 +66,7 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
             store = StateStore.load(vault)
             state = store.state
             sensor = sensor_for(state.profile, settings.simulated_person)
+            sensor.prepare()
             transport = HttpTransport(state.server_url, ca_file=settings.ca_file)
         except BaseException:
             vault.close()
@@ -89,7 +90,6 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
                 lifespan="off",
                 ws="none",
                 proxy_headers=False,
-                limit_concurrency=_CONNECTIONS,
                 timeout_graceful_shutdown=2,
             )
             ready(f"http://{_ADDRESS}:{port}", state.profile.name)
@@ -114,7 +114,7 @@ def _listener(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((_ADDRESS, port))
-        listener.listen(_CONNECTIONS)
+        listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise PortTaken(f"port {port} of this computer is taken; choose another with --port") from None

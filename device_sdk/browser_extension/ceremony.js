@@ -29,7 +29,8 @@ export class Ceremony {
   async serve(client, options) {
     await this.#answerWith(async () => {
       const origin = options.extensions?.remoteDesktopClientOverride?.origin;
-      const busy = new Set([...running.values()].flatMap((other) => other.documents.map((known) => known.documentId)));
+      const known = [...running.values()].filter((other) => other.documents.length === 1);
+      const busy = new Set(known.map((other) => other.documents[0].documentId));
       const page = await requestingPage(origin, busy);
       this.documents = page.documents;
       const told = await client.post("/v1/jobs", { kind: this.kind, page: page.key, options });

@@ -18,6 +18,7 @@ watchDocuments(async (isGone) => {
   dropDocuments(isGone, async (ceremony) => ceremony.cancel(await client));
 });
 chrome.storage.local.onChanged.addListener(() => { client = connected(); });
+chrome.runtime.onStartup.addListener(() => {}); // the browser starts, and with it this worker, which attaches
 chrome.action.onClicked.addListener(() => chrome.runtime.openOptionsPage());
 chrome.runtime.onInstalled.addListener(({ reason }) => {
   if (reason === "install") {

@@ -53,6 +53,7 @@ SHORT: list[Scenario] = [
     person.looks,
     agent.agent_down,
     agent.agent_restarted,
+    agent.browser_restarted,
     agent.worker_stopped,
     agent.another_program_on_the_port,
     agent.another_local_program,

@@ -10,7 +10,7 @@ from playwright.sync_api import Error as PlaywrightError
 
 from device_sdk.agent.extension_identity import extension_origin
 from tests.browser.page_calls import GET, NOT_ALLOWED, begin, ended
-from tests.browser.parts import Squatter
+from tests.browser.parts import Squatter, chromium
 from tests.browser.stage import Stage, consent, told, window_closes
 
 _HOSTILE = """async ([agent, path]) => {
@@ -86,6 +86,19 @@ def agent_restarted(stage: Stage) -> None:
     page, window = stage.asking_at_second("login")
     consent(window)
     told(page, "#result", "signed in ben")
+
+
+def browser_restarted(stage: Stage) -> None:
+    """Another browser, paired with the same agent; after its restart sites get their passkeys from Tandem at once."""
+    profile = stage.folder / "other-profile"
+    with chromium(stage.playwright, profile) as other:
+        other.pair(stage.agent.pairing_code)
+    with chromium(stage.playwright, profile) as other:
+        page = other.page(stage.second)
+        before = set(other.context.pages)
+        page.click("#login")
+        consent(other.consent_window(stage.agent, before))
+        told(page, "#result", "signed in ben")
 
 
 def worker_stopped(stage: Stage) -> None:

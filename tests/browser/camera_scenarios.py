@@ -66,10 +66,11 @@ def _with_faces(stage: Stage) -> None:
     window.wait_for_selector("#allow:enabled")
     window.click("#allow")
     told(window, "#message", "did not match")
+    window.wait_for_selector("#allow:disabled")  # another picture is wanted
     blank = stage.folder / "blank.png"
     Image.new("RGB", (400, 300), (200, 200, 200)).save(blank)
     window.set_input_files("#file", blank)
-    window.click("#allow")
+    window.click("#allow:enabled")
     told(window, "#message", "no face in the picture")
     stage.screen(window, "consent-no-face")
     window.set_input_files("#file", stage.folder / f"ann-{_CHOSEN}.png")

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -37,6 +37,7 @@ class Stage:
     demo: str
     second: str
     hostile: str
+    playwright: Playwright
     screens: Path | None = None
     camera_video: Path | None = None
 
@@ -142,6 +143,7 @@ def open_stage(folder: Path, *, screens: Path | None = None, camera_video: Path 
             demo=demo,
             second=f"http://second.localhost:{second_listener.getsockname()[1]}",
             hostile=f"http://evil.localhost:{hostile_listener.getsockname()[1]}",
+            playwright=playwright,
             screens=screens,
             camera_video=camera_video,
         )

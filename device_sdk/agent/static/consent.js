@@ -7,13 +7,15 @@ const form = document.getElementById("consent");
 const message = document.getElementById("message");
 const allow = document.getElementById("allow");
 const question = document.getElementById("question");
-const base = window.location.pathname;
+const base = document.querySelector('meta[name="address"]').content;
 
 // A site chooses when this window appears. A click or key that was meant for the site must not consent.
 const READY_AFTER_MS = 500;
 let ready = false;
 let capture = null; // gives the body to send; null until the person has chosen one
 
+// The address that opened the window is spent; this one loads again, here only.
+window.history.replaceState(null, "", base);
 show();
 follow();
 if (form && allow) {
@@ -46,6 +48,7 @@ function show() {
     stopCamera();
     question.textContent = state.succeeded ? "Done" : "Not done";
     offerToClose();
+    question.focus(); // what had the focus is gone
   }
 }
 
@@ -96,6 +99,9 @@ async function consent(event) {
     const body = await capture();
     const account = form.elements.account ? form.elements.account.value : "";
     await post("consent", body, `?account=${encodeURIComponent(account)}`);
+    if (body instanceof File) {
+      forgetPicture(); // the agent compares a picture once
+    }
   } catch (error) {
     message.textContent = error.message;
     message.classList.add("bad");
@@ -122,9 +128,15 @@ function setUpPictures() {
     URL.revokeObjectURL(picture.src);
     picture.src = URL.createObjectURL(file);
     reveal(picture);
-    capture = () => file;
-    show();
+    chosen(() => file);
   });
+}
+
+function forgetPicture() {
+  document.getElementById("file").value = "";
+  document.getElementById("view").hidden = true;
+  capture = null;
+  show();
 }
 
 async function startCamera() {
@@ -141,7 +153,12 @@ async function startCamera() {
     return;
   }
   reveal(video);
-  capture = () => frameOf(video);
+  chosen(() => frameOf(video));
+}
+
+function chosen(source) {
+  capture = source;
+  state = { ...state, message: "" }; // it was about the last one
   show();
 }
 
