@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz fuzz-wire audit sbom format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load browser bench-browser soak accuracy fuzz fuzz-wire audit sbom format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -14,6 +14,8 @@ help:
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
 	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
+	@echo "make browser    extension and agent in a Chromium       ARGS=\"--json out.json --screens DIR\""
+	@echo "make bench-browser what they add to a login          ARGS=\"--json out.json\""
 	@echo "make accuracy   error rates, docs/accuracy.md         ARGS=\"--data FILE.npz --json out.json\""
 	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
 	@echo "make audit      known vulnerabilities of what is installed"
@@ -45,6 +47,12 @@ bench-keys: $(VENV)/.installed-dev
 
 bench-load: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.load $(ARGS)
+
+browser: $(VENV)/.installed-browser
+	$(PY) -m tests.browser $(ARGS)
+
+bench-browser: $(VENV)/.installed-browser
+	$(PY) -m benchmarks.browser $(ARGS)
 
 accuracy: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.accuracy $(ARGS)
@@ -90,6 +98,10 @@ $(VENV)/.installed-face: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	@touch $@
 
 $(VENV)-released/.installed: pyproject.toml
