@@ -61,7 +61,7 @@ def test_the_agent_listens_on_this_machine_only_and_leaves_the_vault_free(vault:
         assert "open in another process" in run("agent", vault, "--port", "0", "--simulated-person", PERSON)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        assert process.wait(20) == 0
     Device.open(vault, vault_key=KeyFile(vault.with_suffix(".key"))).close()
 
 
