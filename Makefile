@@ -8,7 +8,7 @@ ARGS ?=
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
-	@echo "make demo-web   both servers stay up, with pages      ARGS=\"--port 8080\""
+	@echo "make demo-web   both servers stay up, with pages      ARGS=\"--faces --port 8080\""
 	@echo "make test       lint, types, import contracts, tests  ARGS=\"-k name\""
 	@echo "make check      lint, types and import contracts only"
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
@@ -23,15 +23,15 @@ help:
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
 	@echo "make fuzz-wire  damaged messages and signatures       ARGS=\"--count 210000\""
 
-# Photographs need the packages of tandem-auth[face]; without them the demonstration is spared 130 MB.
+# Faces need the packages of tandem-auth[face]; without them the demonstrations are spared 130 MB.
 demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.story $(ARGS)
 
-demo-web: $(VENV)/.installed
+demo-web: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.web $(ARGS)
 
 test: check
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
@@ -108,6 +108,8 @@ $(VENV)-released/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-released
 	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check '.[face,calibrate,otel,pkcs11]'
+	# Python 3.11 puts its own old setuptools into a new environment; nothing here imports it.
+	$(VENV)-released/bin/python -m pip uninstall --quiet --yes setuptools
 	$(PYTHON) -m venv $(VENV)-released-tools
 	$(VENV)-released-tools/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7' 'cyclonedx-bom>=7.0'
 	@touch $@

@@ -7,29 +7,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from device_sdk.authenticator.client_data import ClientData
-from device_sdk.biometrics import BinaryCode, Encoder
+from device_sdk.authenticator.client_data import ClientDataHash
+from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.enrolment import make_templates
 from device_sdk.errors import (
     DeviceRestored,
-    MatchMissing,
-    RelyingPartyNotAllowed,
     ServerMisbehaved,
     ServerRefused,
     ServerUnavailable,
     TandemError,
     TransportError,
 )
-from device_sdk.expiry import is_expired
-from device_sdk.joint_login import JointLogin, sign_jointly
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
+from device_sdk.shown_match import show_match
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey, ServerProblem
 from device_sdk.vault.state import DeviceState, PendingRotation
 from mpc.errors import ProtocolAbort
-from mpc.login.authenticator_data import assertion_data
 from mpc.login.enrolment_messages import Accepted
 from mpc.login.rotation_messages import (
     RotationFinish,
@@ -75,7 +71,10 @@ def rotate_template(
         # capture of the first attempt was answered: a server that could have it said again would learn one bit more.
         offer = _begun(store, api, confirmer, code)
         if offer.match:
-            _show_match(rng, store, api, confirmer, offer, probe, now, report)
+            challenge = ClientDataHash(rotation_challenge(offer.enrolment_id, offer.base_ot_id))
+            deadline = Deadline(_LOGIN_TIMEOUT_S)
+            show_match(rng, store, api, challenge, probe, deadline=deadline, now=now, report=report)
+            _confirm(store, confirmer)
         pending, message = _prepared(rng, store, offer, code, codes, masks)
         store.change(lambda before, pending=pending: replace(before, rotation=pending))  # type: ignore[misc]
         if _finished(store, api, pending, message):
@@ -132,44 +131,6 @@ def _confirm(store: StateStore, confirmer: Confirmer) -> None:
             store.change(lambda now: replace(now, overtaken=True))  # D6'
             raise DeviceRestored from None
         raise_as_fault(refusal)
-
-
-def _show_match(
-    rng: Rng,
-    store: StateStore,
-    api: ServerApi,
-    confirmer: Confirmer,
-    offer: RotationOffer,
-    probe: BinaryCode,
-    now: float,
-    report: ReportBuilder,
-) -> None:
-    """A login over this rotation's challenge with any passkey that the server takes, confirmed at once.
-
-    Its signature is thrown away. It is good at no relying party, whose client data have another hash.
-    """
-    challenge = ClientData(b"", rotation_challenge(offer.enrolment_id, offer.base_ot_id))
-    refused: TandemError = MatchMissing()
-    for credential in store.state.credentials:
-        if credential.provisional or is_expired(credential, now):
-            continue
-        wanted = JointLogin(
-            kind="get",
-            credential_id=credential.credential_id,
-            client_data=challenge,
-            authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
-            probe=probe,
-        )
-        try:
-            sign_jointly(rng, store, api, wanted, Deadline(_LOGIN_TIMEOUT_S), report)
-        except (RelyingPartyNotAllowed, ServerRefused) as fault:
-            if isinstance(fault, ServerRefused) and fault.code != "credential_not_usable":
-                raise
-            refused = fault  # nothing was consumed
-            continue
-        _confirm(store, confirmer)
-        return
-    raise refused
 
 
 def _prepared(

@@ -32,8 +32,9 @@ from .prepared import Prepared
 from .tables import logins
 
 LoginState = Literal["failed", "pending", "void", "confirmed"]
-LoginKind = Literal["create", "get", "rotate"]
-"""`rotate`: a login that shows the match for the template rotation under way, and signs for no relying party."""
+LoginKind = Literal["create", "get", "rotate", "verify"]
+"""`rotate`: a login that shows the match for the template rotation under way; `verify`: one that shows a match for its
+own sake. Both sign for no relying party."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from device_sdk.agent.outcomes import (
     told_to_try_again,
 )
 from device_sdk.agent.sensors import Sensor
-from device_sdk.device import CredentialInfo, Device
+from device_sdk.credential_info import CredentialInfo
+from device_sdk.device import Device
 from device_sdk.errors import TandemError
 from mpc.primitives import base64url
 

@@ -19,7 +19,7 @@ from device_sdk.authenticator.options import (
     parse_request_options,
 )
 from device_sdk.authenticator.origin import Origin, parse_origin, relying_party_id
-from device_sdk.device import CredentialInfo
+from device_sdk.credential_info import CredentialInfo
 from device_sdk.errors import InvalidOptions, NotAllowed, Security
 from device_sdk.expiry import is_expired
 from mpc.primitives import base64url

@@ -33,7 +33,7 @@ from device_sdk.agent.http_bodies import BodyTooLarge, read_body
 from device_sdk.agent.jobs import Job, NoSuchJob, State
 from device_sdk.agent.sensors import PICTURE_BYTES_MAX
 from device_sdk.authenticator.options import CreationOptions
-from device_sdk.device import CredentialInfo
+from device_sdk.credential_info import CredentialInfo
 from mpc.primitives import base64url
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from state_machine_databases import copy_database, snapshot
+from state_machine_databases import ON_ONE_DATABASE, copy_database, snapshot
 from state_machine_harness import (
     AGED,
     CONFIRMATIONS,
@@ -36,7 +36,7 @@ from state_machine_thief import as_request, crafted_login
 from authsvc.errors import Refused
 from authsvc.policy import Limits
 from authsvc.services import administration
-from device_sdk import BinaryCode, template_rotation
+from device_sdk import BinaryCode, shown_match
 from device_sdk.errors import (
     DeviceRestored,
     NoMatch,
@@ -171,7 +171,7 @@ def test_no_capture_is_sent_twice_where_the_phone_begins_again(
         used.append(wanted.probe.packed())
         return sign_jointly(rng, store, api, wanted, *more)
 
-    monkeypatch.setattr(template_rotation, "sign_jointly", watched)
+    monkeypatch.setattr(shown_match, "sign_jointly", watched)
     phone.network.plan(ROTATIONS, deliver_twice)
 
     phone.device.rotate_template(server.rotation_code(phone.id), captures)
@@ -384,6 +384,7 @@ def test_only_an_enrolment_in_service_gets_a_code(phone: Phone, server: Server, 
         server.rotation_code(phone.id, without_match=True)
 
 
+@ON_ONE_DATABASE
 def test_a_phone_killed_at_any_write_of_its_rotation_keeps_one_of_the_templates(
     enrolled_folder: Path, tmp_path: Path, clock: Clock
 ) -> None:
