@@ -59,8 +59,7 @@ def enrol(
         base_ot_id=offer.base_ot_id,
         code=code,
         sender_message=sender_message,
-        codes_share=server.codes,
-        masks_share=server.masks,
+        share=server,
     )
     _finish(api, finish, request_key, report)
     return DeviceState(

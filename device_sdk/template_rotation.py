@@ -190,8 +190,7 @@ def _prepared(
         code=code,
         epoch=state.epoch,
         sender_message=sender_message,
-        codes_share=server.codes,
-        masks_share=server.masks,
+        share=server,
     )
     return PendingRotation(offer.base_ot_id, base_keys, state.epoch, own), message
 

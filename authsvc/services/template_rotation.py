@@ -17,12 +17,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from mpc.errors import DecodeError
 from mpc.login.enrolment_messages import Accepted
 from mpc.login.messages import ID_BYTES, MAX_INDEX
 from mpc.login.profile import Profile
 from mpc.login.rotation_messages import RotationFinish, RotationOffer, RotationSettle, RotationSettled, RotationStart
-from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 
 from ..codes import code_hash
@@ -120,14 +118,10 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
     if enrolment.rotated_base_ot_id == message.base_ot_id:
         return _accepted(enrolment, message)
     profile = _require_begun(ctx, enrolment, message)
-    if len(message.codes_share) != profile.template_bytes:
-        raise DecodeError("rotation_finish.codes", f"must have {profile.template_bytes} bytes for this profile")
-    if len(message.masks_share) != profile.mask_bytes:
-        raise DecodeError("rotation_finish.masks", f"must have {profile.mask_bytes} bytes for this profile")
+    message.share.check_fits(profile, "rotation_finish")
     key = ctx.data_key(enrolment.id)
     state = open_receiver_state(key, enrolment)
     keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
-    template = TemplateShare(message.codes_share, message.masks_share)
     now, epoch = ctx.clock(), message.epoch + 1
     with ctx.store.write() as conn:
         current = load_enrolment(conn, enrolment.id, lock=True)
@@ -155,7 +149,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             sealed_pending_base_ot=None,
             pending_base_ot_id=None,
             rotated_base_ot_id=message.base_ot_id,
-            sealed_template=seal_template(key, epoch, template),
+            sealed_template=seal_template(key, epoch, message.share),
             template_attempts=0,
             updated_at=now,
         )

@@ -27,6 +27,7 @@ from mpc.login.enrolment_messages import (
 )
 from mpc.login.messages import Confirmation, Message3, message_1_max_bytes
 from mpc.login.rotation_messages import RotationFinish, RotationSettle, RotationStart
+from mpc.login.template import TemplateShare
 from mpc.primitives import codec
 from mpc.primitives.rng import SystemRng
 from mpc.threshold_rsa.shares import split
@@ -79,7 +80,7 @@ ENDPOINTS = {
     "enrolments": Endpoint("/v1/enrolments", _enrolment),
     "finish": Endpoint(
         "/v1/enrolments/finish",
-        lambda a, s: EnrolmentFinish(a.id, bytes(16), "0" * 20, bytes(4096), bytes(64), b"").encode(),
+        lambda a, s: EnrolmentFinish(a.id, bytes(16), "0" * 20, bytes(4096), TemplateShare(bytes(64), b"")).encode(),
     ),
     "credentials": Endpoint("/v1/credentials", _credential),
     "revoke": Endpoint("/v1/credentials/revoke", lambda a, s: RevokeCredential(a.id, secrets.token_bytes(32)).encode()),
@@ -96,7 +97,7 @@ ENDPOINTS = {
     "rotations": Endpoint("/v1/rotations", lambda a, s: RotationStart(a.id, "0" * 20, 0).encode()),
     "rotation finish": Endpoint(
         "/v1/rotations/finish",
-        lambda a, s: RotationFinish(a.id, bytes(16), "0" * 20, 0, bytes(4096), bytes(64), b"").encode(),
+        lambda a, s: RotationFinish(a.id, bytes(16), "0" * 20, 0, bytes(4096), TemplateShare(bytes(64), b"")).encode(),
     ),
     "rotation settle": Endpoint("/v1/rotations/settle", lambda a, s: RotationSettle(a.id, bytes(16)).encode()),
 }

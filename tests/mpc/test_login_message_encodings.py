@@ -44,6 +44,7 @@ from mpc.login.rotation_messages import (
     RotationSettled,
     RotationStart,
 )
+from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import RECEIVER_MESSAGE_BYTES, SENDER_MESSAGE_BYTES
 from mpc.primitives import codec
 from mpc.threshold_rsa.encodings import Algorithm
@@ -85,6 +86,8 @@ _statements = st.builds(
     ephemeral=_bytes(32),
     confirmation=st.none() | _confirmations,
 )
+
+_shares = st.builds(TemplateShare, codes=_bytes(64, 2560), masks=_bytes(0, 2560))
 
 KINDS: dict[str, Kind] = {
     "message_1": Kind(
@@ -135,8 +138,7 @@ KINDS: dict[str, Kind] = {
             base_ot_id=_ids,
             code=_text,
             sender_message=_bytes(SENDER_MESSAGE_BYTES),
-            codes_share=_bytes(64, 2560),
-            masks_share=_bytes(0, 2560),
+            share=_shares,
         ),
     ),
     "add_credential": Kind(
@@ -196,8 +198,7 @@ KINDS: dict[str, Kind] = {
             code=_text,
             epoch=_indices,
             sender_message=_bytes(SENDER_MESSAGE_BYTES),
-            codes_share=_bytes(64, 2560),
-            masks_share=_bytes(0, 2560),
+            share=_shares,
         ),
     ),
     "rotation_settle": Kind(RotationSettle.decode, st.builds(RotationSettle, enrolment_id=_ids, base_ot_id=_ids)),
