@@ -248,6 +248,7 @@ class Settings(BaseSettings):
     allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
     provisioned_only_rp_ids: list[str] = []
     ceremony_keys: list[str] = []
+    added_templates_need_code: bool = False
     limits: LimitSettings = LimitSettings()
     host: str = "127.0.0.1"
     port: int = Field(default=8443, ge=0, le=65535)
@@ -375,6 +376,7 @@ class Settings(BaseSettings):
             limits=Limits(**self.limits.model_dump()),
             ceremony_keys=frozenset(self.ceremony_keys),
             provisioned_only_rp_ids=frozenset(self.provisioned_only_rp_ids),
+            added_templates_need_code=self.added_templates_need_code,
         )
 
     def load_kek(self) -> bytes:

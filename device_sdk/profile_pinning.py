@@ -16,9 +16,11 @@ def accept_tightened(store: StateStore, offered: Profile) -> None:
     that allows for more templates, where the pinned one says nothing of that, is no more lenient: for the templates
     there are the rule stays, and whether there will be more is for this device to decide.
     """
-    pinned = store.state.profile
+    pinned, upcoming = store.state.profile, store.state.next
     try:
         tighter = offered.with_templates(pinned.templates)
+        if upcoming is not None and upcoming.templates is not None:
+            tighter.with_templates(upcoming.templates)  # or what is outstanding could never be promoted
     except ValueError:
         raise ProfileChanged from None
     compared = tighter if pinned.thresholds else replace(tighter, thresholds=())

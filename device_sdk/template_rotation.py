@@ -7,29 +7,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from device_sdk.authenticator.client_data import ClientData
-from device_sdk.biometrics import BinaryCode, Encoder
+from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.enrolment import make_templates
 from device_sdk.errors import (
     DeviceRestored,
-    MatchMissing,
-    RelyingPartyNotAllowed,
     ServerMisbehaved,
     ServerRefused,
     ServerUnavailable,
     TandemError,
     TransportError,
 )
-from device_sdk.expiry import is_expired
-from device_sdk.joint_login import JointLogin, sign_jointly
-from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
+from device_sdk.match_login import mark_overtaken, settle_confirmation, show_match
+from device_sdk.server_api import ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey, ServerProblem
 from device_sdk.vault.state import DeviceState, PendingRotation
 from mpc.errors import ProtocolAbort
-from mpc.login.authenticator_data import assertion_data
 from mpc.login.enrolment_messages import Accepted
 from mpc.login.rotation_messages import (
     RotationFinish,
@@ -44,7 +39,6 @@ from mpc.primitives.rng import Rng
 
 _FINISH_TRIES = 3
 _ATTEMPTS = 2
-_LOGIN_TIMEOUT_S = 60.0
 
 
 def rotate_template(
@@ -75,7 +69,9 @@ def rotate_template(
         # capture of the first attempt was answered: a server that could have it said again would learn one bit more.
         offer = _begun(store, api, confirmer, code)
         if offer.match:
-            _show_match(rng, store, api, confirmer, offer, probe, now, report)
+            challenge = rotation_challenge(offer.enrolment_id, offer.base_ot_id)
+            show_match(rng, store, api, challenge, probe, kind="get", now=now, report=report)
+            settle_confirmation(store, confirmer)
         pending, message = _prepared(rng, store, offer, code, codes, masks)
         store.change(lambda before, pending=pending: replace(before, rotation=pending))  # type: ignore[misc]
         if _finished(store, api, pending, message):
@@ -112,64 +108,16 @@ def _begun(store: StateStore, api: ServerApi, confirmer: Confirmer, code: str) -
     """The offer, with nothing outstanding at either side."""
     if store.state.overtaken:
         raise DeviceRestored
-    _confirm(store, confirmer)
+    settle_confirmation(store, confirmer)
     state = store.state
     message = RotationStart(state.enrolment_id, code, state.epoch)
     offer = api.start_rotation(message, RequestKey.from_scalar(state.request_key))
     if offer.epoch > state.epoch:
-        store.change(lambda now: replace(now, overtaken=True))
+        mark_overtaken(store)
         raise DeviceRestored
     if offer.epoch < state.epoch or offer.enrolment_id != state.enrolment_id:
         raise ServerMisbehaved("wrong_epoch")
     return offer
-
-
-def _confirm(store: StateStore, confirmer: Confirmer) -> None:
-    try:
-        confirmer.deliver()
-    except ServerProblem as refusal:
-        if refusal.problem.code == "unknown_login" and (refusal.problem.epoch or 0) > store.state.epoch:
-            store.change(lambda now: replace(now, overtaken=True))  # D6'
-            raise DeviceRestored from None
-        raise_as_fault(refusal)
-
-
-def _show_match(
-    rng: Rng,
-    store: StateStore,
-    api: ServerApi,
-    confirmer: Confirmer,
-    offer: RotationOffer,
-    probe: BinaryCode,
-    now: float,
-    report: ReportBuilder,
-) -> None:
-    """A login over this rotation's challenge with any passkey that the server takes, confirmed at once.
-
-    Its signature is thrown away. It is good at no relying party, whose client data have another hash.
-    """
-    challenge = ClientData(b"", rotation_challenge(offer.enrolment_id, offer.base_ot_id))
-    refused: TandemError = MatchMissing()
-    for credential in store.state.credentials:
-        if credential.provisional or is_expired(credential, now):
-            continue
-        wanted = JointLogin(
-            kind="get",
-            credential_id=credential.credential_id,
-            client_data=challenge,
-            authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
-            probe=probe,
-        )
-        try:
-            sign_jointly(rng, store, api, wanted, Deadline(_LOGIN_TIMEOUT_S), report)
-        except (RelyingPartyNotAllowed, ServerRefused) as fault:
-            if isinstance(fault, ServerRefused) and fault.code != "credential_not_usable":
-                raise
-            refused = fault  # nothing was consumed
-            continue
-        _confirm(store, confirmer)
-        return
-    raise refused
 
 
 def _prepared(

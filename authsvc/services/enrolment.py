@@ -82,6 +82,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
                 template_attempts=0,
                 created_at=now,
                 updated_at=now,
+                templates=profile.templates,
             ),
         )
     return BaseOtOffer(enrolment_id, base_ot_id, ctx.policy.server_id, state.message).encode()
@@ -100,7 +101,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
     if _is_done(enrolment, message):
         return Accepted(enrolment.epoch, enrolment.last_index).encode()
     _require_begun(enrolment, message)
-    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    profile = ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
     if profile is None:
         raise Refused("profile_changed")
     message.share.check_fits(profile, "enrolment_finish")

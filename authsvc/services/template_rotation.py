@@ -48,9 +48,9 @@ def issue_rotation_code(
     now, limits = ctx.clock(), ctx.policy.limits
     with ctx.store.write() as conn:
         row = existing_enrolment(conn, enrolment_id)
-        if not _is_in_service(ctx, row):
+        profile = _profile_in_service(ctx, row)
+        if profile is None:
             raise Refused("wrong_state")
-        profile = ctx.policy.profiles[row.profile_name]
         if not without_match and (
             row.template_attempts + profile.templates > limits.attempts_per_template
             or not any(
@@ -151,6 +151,8 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             rotated_base_ot_id=message.base_ot_id,
             sealed_template=seal_template(key, epoch, message.share),
             template_attempts=0,
+            change_challenge=None,
+            sealed_change=None,
             updated_at=now,
         )
         detail: EventDetail = {"code_id": hashed.hex(), "epoch": epoch, "match": purpose == "rotate"}
@@ -181,26 +183,29 @@ def settle(ctx: ServiceContext, request: SignedRequest) -> bytes:
     return RotationSettled(done).encode()
 
 
-def _is_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> bool:
-    return (
-        enrolment is not None
-        and enrolment.status == "active"
-        and enrolment.profile_name in ctx.policy.profiles
-        and enrolment.consecutive_failures < ctx.policy.limits.consecutive_before_disabled
-    )
+def _profile_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> Profile | None:
+    if (
+        enrolment is None
+        or enrolment.status != "active"
+        or enrolment.consecutive_failures >= ctx.policy.limits.consecutive_before_disabled
+    ):
+        return None
+    return ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
 
 
-def _require_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> None:
-    if not _is_in_service(ctx, enrolment):
+def _require_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> Profile:
+    profile = _profile_in_service(ctx, enrolment)
+    if profile is None:
         raise Refused("not_active")
+    return profile
 
 
 def _require_begun(ctx: ServiceContext, enrolment: EnrolmentRow | None, message: RotationFinish) -> Profile:
-    _require_in_service(ctx, enrolment)
+    profile = _require_in_service(ctx, enrolment)
     assert enrolment is not None
     if enrolment.pending_base_ot_id != message.base_ot_id or enrolment.epoch != message.epoch:
         raise Refused("wrong_state")
-    return ctx.policy.profiles[enrolment.profile_name]
+    return profile
 
 
 def _purpose_of(conn: Connection, enrolment_id: bytes, text: str, now: float) -> CodePurpose:

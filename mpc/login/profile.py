@@ -147,7 +147,7 @@ class Profile:
         """
         if count == self.templates:
             return self
-        if not 1 <= count <= len(self.thresholds):
+        if count not in self.template_counts:
             raise ValueError(f"profile {self.name} has no threshold for {count} templates")
         number = self.thresholds[count - 1]
         if self.masked:
@@ -171,9 +171,15 @@ class Profile:
         )
 
     @property
+    def template_counts(self) -> range:
+        """How many templates an enrolment may have."""
+        first, last = (1, len(self.thresholds)) if self.thresholds else (self.templates, self.templates)
+        return range(first, last + 1)
+
+    @property
     def max_templates(self) -> int:
         """The most that an enrolment may have."""
-        return len(self.thresholds) or self.templates
+        return self.template_counts[-1]
 
     @property
     def _rule_number(self) -> int:

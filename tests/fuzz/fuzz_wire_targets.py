@@ -35,6 +35,7 @@ from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
 from mpc.login.rotation_messages import RotationFinish, RotationSettle, RotationStart
 from mpc.login.template import TemplateShare
+from mpc.login.template_messages import AddTemplate, RemoveTemplate
 from mpc.ot.base_ot import SENDER_MESSAGE_BYTES
 from mpc.ot.expansion import PROOF_X_BYTES, PROOF_Y_BYTES
 from mpc.threshold_rsa.encodings import Algorithm
@@ -111,6 +112,8 @@ def _messages() -> Mapping[str, Sequence[Any]]:
         "rotation start": [RotationStart(_ID, "012345", 4)],
         "rotation finish": [RotationFinish(epoch=4, **finish, **template)],
         "rotation settle": [RotationSettle(_ID, _ID)],
+        "template added": [AddTemplate(_ID, 4, _PROFILE.digest, code=code, **template) for code in (None, "012345")],
+        "template removed": [RemoveTemplate(_ID, 4, _PROFILE.digest, 1)],
     }
 
 

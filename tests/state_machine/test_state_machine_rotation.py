@@ -36,7 +36,7 @@ from state_machine_thief import as_request, crafted_login
 from authsvc.errors import Refused
 from authsvc.policy import Limits
 from authsvc.services import administration
-from device_sdk import BinaryCode, template_rotation
+from device_sdk import BinaryCode, match_login
 from device_sdk.errors import (
     DeviceRestored,
     NoMatch,
@@ -171,7 +171,7 @@ def test_no_capture_is_sent_twice_where_the_phone_begins_again(
         used.append(wanted.probe.packed())
         return sign_jointly(rng, store, api, wanted, *more)
 
-    monkeypatch.setattr(template_rotation, "sign_jointly", watched)
+    monkeypatch.setattr(match_login, "sign_jointly", watched)
     phone.network.plan(ROTATIONS, deliver_twice)
 
     phone.device.rotate_template(server.rotation_code(phone.id), captures)
