@@ -137,6 +137,7 @@ def _prepared(
         base_ot_id=offer.base_ot_id,
         code=code,
         epoch=state.epoch,
+        ot_index=state.ot_index,
         sender_message=sender_message,
         share=server,
     )

@@ -113,7 +113,7 @@ ADDRESSES = (
     ),
     ProtocolAddress(
         "/v1/rotations/finish", "Finish a rotation", "RotationFinish", "Accepted",
-        ("bad_enrolment_code", "not_active", "wrong_state", "match_missing"),
+        ("bad_enrolment_code", "not_active", "wrong_state", "match_missing", "index_ahead"),
     ),
     ProtocolAddress(
         "/v1/rotations/settle", "Ask what became of a rotation", "RotationSettle", "RotationSettled", (),

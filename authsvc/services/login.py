@@ -40,12 +40,11 @@ from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .credentials import require_allowed_origin
 from .frame import authenticated_enrolment, require_same_enrolment
-from .limits import check_budgets, check_delay
+from .limits import MAX_INDEX_JUMP, check_budgets, check_delay
 from .login_events import LoginEvent, login_event
 from .quarantine import QuarantineReason, quarantine
 from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal_refresh
 
-MAX_INDEX_JUMP = 2**20
 MAX_SIGN_COUNT_JUMP = 65_536
 _MAX_RECOMPUTATIONS = 8
 _log = structlog.get_logger()

@@ -159,6 +159,8 @@ def changed(
     except (ValueError, DecodeError):
         return None
     detail: dict[str, str | int] = {"epoch": enrolment.epoch + 1, "templates": count}
+    if change.share is not None and change.code_hash is None and ctx.policy.added_templates_need_code:
+        return None
     if change.code_hash is not None:
         if not _spend(conn, change.code_hash, enrolment.id, ctx.clock()):
             return None

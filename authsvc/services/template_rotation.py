@@ -33,6 +33,7 @@ from ..store.logins import forget_rotation_logins, load_login, void_pending_logi
 from .administration import IssuedCode, existing_enrolment, insert_new_code
 from .context import COMMAND_LINE, ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
+from .limits import MAX_INDEX_JUMP
 from .one_time_codes import try_code
 from .secrets_at_rest import open_receiver_state, seal_base_keys, seal_receiver_state, seal_template
 
@@ -109,7 +110,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
 
     Repeating it after a lost answer changes nothing and is answered alike. Other budgets and the failures in a row
     stay. Raises Refused: "unauthenticated", "not_active", "wrong_state" (another offer was made since, or the epoch is
-    over), "bad_enrolment_code", "match_missing"; DecodeError; ProtocolAbort("invalid_point", device).
+    over), "bad_enrolment_code", "match_missing", "index_ahead"; DecodeError; ProtocolAbort("invalid_point", device).
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
@@ -136,9 +137,11 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if hashed is None or take_code(conn, hashed, purpose, now) is None:
             raise Refused("bad_enrolment_code")
         void_pending_logins(conn, current.id)
-        # The index after the last one is used up too: this device's login of before, still on its way, would otherwise
-        # be of an older epoch under a fresh index, which is how a copy shows (row L4).
-        last_index = min(current.last_index + 1, MAX_INDEX)
+        # The indices up to the device's are used up too, and one at least: a login of before, still on its way, would
+        # otherwise be of an older epoch under a fresh index, which is how a copy shows (row L4).
+        if message.ot_index > current.last_index + MAX_INDEX_JUMP:
+            raise Refused("index_ahead", last_index=current.last_index)
+        last_index = max(min(current.last_index + 1, MAX_INDEX), message.ot_index)
         update_enrolment(
             conn,
             current.id,

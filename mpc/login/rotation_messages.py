@@ -88,13 +88,15 @@ class RotationOffer:
 class RotationFinish:
     """Device → server: the sender's base-OT message and the server's share of the new templates.
 
-    epoch: the one that the rotation ends; it is answered with `Accepted` of the next one.
+    epoch: the one that the rotation ends; it is answered with `Accepted` of the next one. ot_index: the last index that
+    the device has used, so that none of its logins that are still on their way is taken for a copy's.
     """
 
     enrolment_id: bytes
     base_ot_id: bytes
     code: str = field(repr=False)
     epoch: int
+    ot_index: int
     sender_message: bytes
     share: TemplateShare = field(repr=False)
 
@@ -106,6 +108,7 @@ class RotationFinish:
                 "base_ot_id": self.base_ot_id,
                 "code": self.code,
                 "epoch": self.epoch,
+                "ot_index": self.ot_index,
                 "sender_message": self.sender_message,
                 **self.share.as_map(),
             }
@@ -119,6 +122,7 @@ class RotationFinish:
                 base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
                 code=fields.text("code", at_most=MAX_CODE_BYTES),
                 epoch=fields.uint("epoch", at_most=MAX_INDEX),
+                ot_index=fields.uint("ot_index", at_most=MAX_INDEX),
                 sender_message=fields.bytes("sender_message", length=SENDER_MESSAGE_BYTES),
                 share=TemplateShare.from_fields(fields),
             )

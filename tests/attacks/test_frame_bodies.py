@@ -98,7 +98,9 @@ ENDPOINTS = {
     "rotations": Endpoint("/v1/rotations", lambda a, s: RotationStart(a.id, "0" * 20, 0).encode()),
     "rotation finish": Endpoint(
         "/v1/rotations/finish",
-        lambda a, s: RotationFinish(a.id, bytes(16), "0" * 20, 0, bytes(4096), TemplateShare(bytes(64), b"")).encode(),
+        lambda a, s: RotationFinish(
+            a.id, bytes(16), "0" * 20, 0, 0, bytes(4096), TemplateShare(bytes(64), b"")
+        ).encode(),
     ),
     "template": Endpoint(
         "/v1/templates/add",

@@ -110,7 +110,7 @@ def _messages() -> Mapping[str, Sequence[Any]]:
         "adoption": [AdoptKey(_ID, b"k" * 32, RS256)],
         "history request": [HistoryRequest(_ID, 9)],
         "rotation start": [RotationStart(_ID, "012345", 4)],
-        "rotation finish": [RotationFinish(epoch=4, **finish, **template)],
+        "rotation finish": [RotationFinish(epoch=4, ot_index=9, **finish, **template)],
         "rotation settle": [RotationSettle(_ID, _ID)],
         "template added": [AddTemplate(_ID, 4, _PROFILE.digest, code=code, **template) for code in (None, "012345")],
         "template removed": [RemoveTemplate(_ID, 4, _PROFILE.digest, 1)],

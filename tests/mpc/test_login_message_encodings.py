@@ -199,6 +199,7 @@ KINDS: dict[str, Kind] = {
             base_ot_id=_ids,
             code=_text,
             epoch=_indices,
+            ot_index=_indices,
             sender_message=_bytes(SENDER_MESSAGE_BYTES),
             share=_shares,
         ),

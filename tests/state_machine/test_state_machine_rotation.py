@@ -295,6 +295,21 @@ def test_the_phones_own_login_delayed_across_a_rotation_accuses_nobody(phone: Ph
     assert template_of(phone, server) == "new"
 
 
+def test_several_of_its_logins_delayed_across_a_rotation_accuse_nobody(phone: Phone, server: Server) -> None:
+    """The network was away for a while; whichever of them comes after the rotation, its index is used up."""
+    phone.network.plan(LOGINS, *[lose_request] * 3)
+    for _ in range(3):
+        with pytest.raises(TransportError):
+            phone.get()
+    late = phone.network.sent(LOGINS)[-3:]
+    phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)
+
+    assert [server.serve(request).code for request in late] == ["stale_index"] * 3
+
+    assert server.enrolment(phone.id).last_index <= phone.state.ot_index
+    assert template_of(phone, server) == "new"
+
+
 def test_a_vault_restored_to_before_the_rotation_is_told_so(phone: Phone, clone: Phone, server: Server) -> None:
     """Its template share fits no more. Without a new epoch a recovery would give it base keys and no match ever."""
     phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)

@@ -69,7 +69,8 @@ class Thief:
         context = BaseOtContext(offer.enrolment_id, offer.base_ot_id)
         _, sent = sender_round_1(SystemRng(), context, offer.receiver_message)
         epoch = self.server.enrolment(self.phone.id).epoch
-        message = RotationFinish(self.phone.id, offer.base_ot_id, code, epoch, sent, HIS_SHARE)
+        index = self.server.enrolment(self.phone.id).last_index
+        message = RotationFinish(self.phone.id, offer.base_ot_id, code, epoch, index, sent, HIS_SHARE)
         body = replace(message, **changes).encode()  # type: ignore[arg-type]
         return self.server.serve(as_request(self.phone, body, ROTATIONS_FINISH))
 
@@ -284,6 +285,8 @@ def test_a_finish_of_an_earlier_rotation_does_not_bring_its_template_back(phone:
         ({"base_ot_id": bytes(16)}, "wrong_state"),
         ({"epoch": 0}, "wrong_state"),
         ({"epoch": 99}, "wrong_state"),
+        ({"ot_index": 2**20 + 9}, "index_ahead"),
+        ({"ot_index": 2**62}, "index_ahead"),
     ],
 )
 def test_a_second_request_that_does_not_fit(

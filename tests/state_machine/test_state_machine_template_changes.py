@@ -470,6 +470,19 @@ class TestPolicies:
         assert "failed" in worker.states(phone.id)  # that of the match
         worker.close()
 
+    def test_a_policy_that_asks_for_codes_after_the_match_undoes_it_on_both_sides(
+        self, phone: Phone, folder: Path, clock: Clock, server: Server
+    ) -> None:
+        phone.network.plan(CONFIRMATIONS, lose_request)
+        assert phone.grow() is False
+        worker = Server(folder, clock, policy(GROWING, added_templates_need_code=True))
+        phone.network.serve = worker.serve
+
+        assert phone.get() > 0 and phone.confirm()
+
+        assert looks_of(phone, worker) == ["face"]
+        worker.close()
+
     def test_stricter_thresholds_after_the_match_hold_for_both(
         self, phone: Phone, folder: Path, clock: Clock, server: Server
     ) -> None:
