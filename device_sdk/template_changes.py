@@ -80,6 +80,11 @@ class TemplateChanger:
         Raises TooManyTemplates, DeviceRestored, TransportError, and the faults of `raise_as_fault`.
         """
         profile = self._settled_profile()
+        if not profile.thresholds:
+            # Pinned before the server allowed for more; the next login would adopt it too.
+            with contextlib.suppress(ProfileChanged):
+                accept_tightened(self.store, self.api.profile(profile.name))
+            profile = self.store.state.profile
         if profile.templates >= profile.max_templates:
             raise TooManyTemplates
         return profile.with_templates(profile.templates + 1)
