@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz fuzz-wire audit sbom format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy vectors fuzz fuzz-wire audit sbom format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -15,6 +15,7 @@ help:
 	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
 	@echo "make accuracy   error rates, docs/accuracy.md         ARGS=\"--data FILE.npz --json out.json\""
+	@echo "make vectors    docs/vectors made again              ARGS=\"login-rs256\""
 	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
 	@echo "make audit      known vulnerabilities of what is installed"
 	@echo "make sbom       sbom.json, CycloneDX, of what the server runs on"
@@ -48,6 +49,9 @@ bench-load: $(VENV)/.installed-dev
 
 accuracy: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.accuracy $(ARGS)
+
+vectors: $(VENV)/.installed-dev
+	$(PY) -m interop --write docs/vectors $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(PY) -m tests.soak $(ARGS)
