@@ -324,7 +324,8 @@ def simplewebauthn(request: pytest.FixtureRequest) -> Path:
         pytest.skip(NO_NODE)
     folder = request.config.cache.mkdir("simplewebauthn-14")
     if not (folder / "node_modules" / "@simplewebauthn" / "server").is_dir():
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", ".", SIMPLEWEBAUTHN]
+        quietly = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0"]
+        command = ["npm", "install", *quietly, "--prefix", ".", SIMPLEWEBAUTHN]
         if subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False).returncode:
             pytest.skip(NO_NODE)
     shutil.copy(EXAMPLES / "verify_simplewebauthn.mjs", folder)
