@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load browser bench-browser soak accuracy fuzz fuzz-wire audit sbom format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load browser bench-browser soak accuracy vectors fuzz fuzz-wire audit sbom format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -17,6 +17,7 @@ help:
 	@echo "make browser    extension and agent in a Chromium       ARGS=\"--json out.json --screens DIR\""
 	@echo "make bench-browser what they add to a login          ARGS=\"--json out.json\""
 	@echo "make accuracy   error rates, docs/accuracy.md         ARGS=\"--data FILE.npz --json out.json\""
+	@echo "make vectors    docs/vectors made again              ARGS=\"login-rs256\""
 	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
 	@echo "make audit      known vulnerabilities of what is installed"
 	@echo "make sbom       sbom.json, CycloneDX, of what the server runs on"
@@ -56,6 +57,9 @@ bench-browser: $(VENV)/.installed-browser
 
 accuracy: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.accuracy $(ARGS)
+
+vectors: $(VENV)/.installed-dev
+	$(PY) -m interop --write docs/vectors $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(PY) -m tests.soak $(ARGS)

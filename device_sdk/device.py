@@ -40,8 +40,8 @@ from device_sdk.state_store import StateStore
 from device_sdk.template_changes import TemplateChanger, settle_change
 from device_sdk.template_rotation import rotate_template, settle_rotation
 from device_sdk.transport import HttpTransport, ServerProblem, Transport
-from device_sdk.vault.file import VaultFile
-from device_sdk.vault.keys import VaultKey, default_vault_key
+from device_sdk.vault.keys import VaultKey
+from device_sdk.vault.port import Vault, discard, existing_vault, new_vault
 from device_sdk.vault.state import Credential, DeviceState
 from mpc.login.user_verification import VerificationMethod
 from mpc.primitives.hpke import HpkeSuite
@@ -106,7 +106,7 @@ class Device:
         server: str,
         enrolment_code: str,
         captures: Sequence[Any],
-        vault: str | Path,
+        vault: str | Path | Vault,
         profile: str,
         encoder: Encoder | None = None,
         vault_key: VaultKey | None = None,
@@ -119,12 +119,13 @@ class Device:
         For a profile with several templates `captures` is one sequence of three or more for each of them.
         `server`: https address (http only on loopback). `enrolment_code`: from the operator, good once.
         `profile`: the name of the server's matching profile; it is fetched and pinned. `encoder`: default, codes
-        given directly. `vault_key`: default, the platform's key store. Raises VaultExists, EncodingError,
+        given directly. `vault`: a path for the new file, or an empty vault of the app's own, which has its own key.
+        `vault_key`: of the file; default, the platform's key store. Raises VaultExists, EncodingError,
         InconsistentCaptures, EnrolmentRefused, TransportError, ServerMisbehaved, ServerRefused. If it raises, no
         vault is left behind.
         """
         transport = transport or HttpTransport(server, ca_file=ca_file)
-        vault_file = VaultFile.create(vault, vault_key or default_vault_key(vault))
+        kept_in = new_vault(vault, vault_key)
         report = ReportBuilder("enrol")
         try:
             state = enrol_with_server(
@@ -137,22 +138,20 @@ class Device:
                 encoder=encoder,
                 report=report,
             )
-            vault_file.write(state.encode())
+            kept_in.write(state.encode())
         except BaseException:
             transport.close()
-            vault_file.close()
-            with contextlib.suppress(FileNotFoundError):
-                vault_file.path.unlink()
+            discard(kept_in)
             raise
         encoder = encoder or default_encoder(state.profile)
-        device = cls(StateStore(vault_file, state), transport, encoder, rng=rng)
+        device = cls(StateStore(kept_in, state), transport, encoder, rng=rng)
         device.authenticator.last_ceremony = report.finish()
         return device
 
     @classmethod
     def open(
         cls,
-        vault: str | Path,
+        vault: str | Path | Vault,
         *,
         encoder: Encoder | None = None,
         vault_key: VaultKey | None = None,
@@ -161,9 +160,9 @@ class Device:
         rng: Rng | None = None,
     ) -> Device:
         """Open a vault made by `enrol`. Raises VaultMissing, VaultInUse, VaultKeyWrong, VaultCorrupt."""
-        vault_file = VaultFile.open(vault, vault_key or default_vault_key(vault))
+        kept_in = existing_vault(vault, vault_key)
         try:
-            store = StateStore.load(vault_file)
+            store = StateStore.load(kept_in)
             return cls(
                 store,
                 transport or HttpTransport(store.state.server_url, ca_file=ca_file),
@@ -171,7 +170,7 @@ class Device:
                 rng=rng,
             )
         except BaseException:
-            vault_file.close()
+            kept_in.close()
             raise
 
     def create(self, options: Options, origin: str, capture: Capture, *, modulus_bits: int = 2048) -> dict[str, Any]:

@@ -13,6 +13,7 @@ sys.path.append(str(Path(__file__).parent / "authsvc"))
 from key_tokens import softhsm_is_there
 
 _NO_TOKEN = "softhsm2 or python-pkcs11 not installed"
+_NO_NODE = "node or @simplewebauthn/server not there"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,6 +31,11 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     if on_sqlite and not any("[postgresql" in nodeid for nodeid in run):
         terminalreporter.write_line(
             f"PostgreSQL not reachable: {on_sqlite} tests not run (TANDEM_TEST_POSTGRESQL names it)", yellow=True
+        )
+    without_node = sum(_NO_NODE in str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+    if without_node:
+        terminalreporter.write_line(
+            f"{_NO_NODE}: SimpleWebAuthn judged nothing (node 20, npm and the package registry)", yellow=True
         )
     left_out = sum(_NO_TOKEN in str(report.longrepr) for report in terminalreporter.getreports("skipped"))
     if left_out:
