@@ -17,6 +17,7 @@ from device_sdk.state_store import StateStore
 from device_sdk.transport import ServerProblem
 from device_sdk.vault.state import DeviceState
 from mpc.login.authenticator_data import assertion_data
+from mpc.login.template import TemplateShare
 from mpc.primitives.rng import Rng
 
 _TIMEOUT_S = 60.0
@@ -32,6 +33,7 @@ def show_match(
     kind: str,
     now: float,
     report: ReportBuilder,
+    change: Callable[[TemplateShare], TemplateShare] = lambda share: share,
     on_match: Callable[[DeviceState], DeviceState] = lambda state: state,
 ) -> None:
     """A login over a challenge that is no hash of client data, with any passkey that the server takes.
@@ -51,6 +53,7 @@ def show_match(
             client_data=client_data,
             authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
             probe=probe,
+            change=change,
             on_match=on_match,
         )
         try:

@@ -91,7 +91,6 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
     session_id, rho = open_refresh(key, row, enrolment.epoch)
     epoch, now, chain = enrolment.epoch + 1, ctx.clock(), EnrolmentChain(enrolment)
     template = open_template(key, enrolment, profile)
-    template = refreshed_template(template, session_id, rho, enrolment.id)
     change = None
     if row.kind == "change":
         change = changed(ctx, conn, key, enrolment, profile, template)
@@ -99,7 +98,9 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
             drop_pending_changes(conn, enrolment.id)
             update_enrolment(conn, enrolment.id, change_challenge=None, sealed_change=None, updated_at=now)
             return False
+        # Refreshed with the others from here on: what was announced in this epoch fits no share of the next.
         template = change.template
+    template = refreshed_template(template, session_id, rho, enrolment.id)
     credential = load_credential(conn, row.credential_id)
     # Revoked meanwhile: its share is gone, and the rest of the confirmation still holds.
     if credential is not None and credential.status != "revoked":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import update
 from state_machine_harness import (
@@ -44,7 +45,7 @@ from device_sdk.vault.keys import KeyFile
 from mpc.login.device_side import DeviceLogin, Match
 from mpc.login.messages import Confirmation, Message3
 from mpc.login.profile import Profile
-from mpc.login.template import TemplateShare
+from mpc.login.template import TemplateShare, xor
 from mpc.login.template_messages import AddTemplate, RemoveTemplate
 
 TWO, THREE = GROWING.with_templates(2), GROWING.with_templates(3)
@@ -268,6 +269,17 @@ def test_a_share_of_another_profile(thief: Thief, phone: Phone, server: Server, 
     assert thief.announce(thief.message(share=share)).code == "malformed"
 
     assert server.dump() == before
+
+
+def test_a_backup_of_the_announcement_and_a_vault_of_the_next_epoch(phone: Phone, server: Server) -> None:
+    """Shares of two epochs do not fit each other, that of a template which came in between included."""
+    phone.grow()
+    announced = AddTemplate.decode(phone.network.sent(ADD)[-1].body)  # what a backup of that epoch holds, opened
+
+    own = phone.state.template.codes[64:]
+
+    assert xor(announced.share.codes, own) != np.packbits(GLASSES, bitorder="little").tobytes()
+    assert phone.get(GLASSES) > 0 and phone.confirm()
 
 
 def test_more_than_the_maximum(thief: Thief, phone: Phone, server: Server) -> None:
