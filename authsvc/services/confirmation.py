@@ -16,7 +16,14 @@ from ..observation import login_came_to
 from ..store.credentials import load_credential, set_credential_share
 from ..store.enrolments import EnrolmentChanges, EnrolmentRow, EnrolmentStatus, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
-from ..store.logins import LoginRow, confirm_login, drop_pending_changes, pending_logins, void_token_hashes
+from ..store.logins import (
+    LoginRow,
+    confirm_login,
+    drop_pending_changes,
+    forget_dropped,
+    pending_logins,
+    void_token_hashes,
+)
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
 from .login_events import confirmed_event
@@ -62,12 +69,14 @@ def apply_confirmation(
         refusal = None
         for row in pending_logins(conn, enrolment_id):
             if row.token_hash is not None and hmac.compare_digest(row.token_hash, received.token_hash):
-                if row.ot_index == received.ot_index:
-                    if _advance(ctx, conn, enrolment, row):  # C2
-                        login_came_to("confirmed")
-                        return enrolment.epoch + 1
-                    refusal = Refused("unknown_login", epoch=enrolment.epoch)
+                if row.ot_index == received.ot_index and _advance(ctx, conn, enrolment, row):  # C2
+                    login_came_to("confirmed")
+                    return enrolment.epoch + 1
                 break
+        # Told in this epoch, its device takes the login back (row D6). Whoever still has such a token when the epoch is
+        # over was confirmed less than another device, like any other void one.
+        if forget_dropped(conn, enrolment_id, received.token_hash):
+            refusal = Refused("unknown_login", epoch=enrolment.epoch)
         if refusal is None:
             void = [h for h in void_token_hashes(conn, enrolment_id) if hmac.compare_digest(h, received.token_hash)]
             if not void:
