@@ -4,16 +4,18 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz fuzz-wire audit sbom format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load browser bench-browser soak accuracy fuzz fuzz-wire audit sbom format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
-	@echo "make demo-web   both servers stay up, with pages      ARGS=\"--port 8080\""
+	@echo "make demo-web   both servers stay up, with pages      ARGS=\"--faces --port 8080\""
 	@echo "make test       lint, types, import contracts, tests  ARGS=\"-k name\""
 	@echo "make check      lint, types and import contracts only"
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
 	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
+	@echo "make browser    extension and agent in a Chromium       ARGS=\"--json out.json --screens DIR\""
+	@echo "make bench-browser what they add to a login          ARGS=\"--json out.json\""
 	@echo "make accuracy   error rates, docs/accuracy.md         ARGS=\"--data FILE.npz --json out.json\""
 	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
 	@echo "make audit      known vulnerabilities of what is installed"
@@ -21,15 +23,15 @@ help:
 	@echo "make fuzz       damaged files for provisioning        ARGS=\"--count 210000\""
 	@echo "make fuzz-wire  damaged messages and signatures       ARGS=\"--count 210000\""
 
-# Photographs need the packages of tandem-auth[face]; without them the demonstration is spared 130 MB.
+# Faces need the packages of tandem-auth[face]; without them the demonstrations are spared 130 MB.
 demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.story $(ARGS)
 
-demo-web: $(VENV)/.installed
+demo-web: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.web $(ARGS)
 
 test: check
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
@@ -45,6 +47,12 @@ bench-keys: $(VENV)/.installed-dev
 
 bench-load: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.load $(ARGS)
+
+browser: $(VENV)/.installed-browser
+	$(PY) -m tests.browser $(ARGS)
+
+bench-browser: $(VENV)/.installed-browser
+	$(PY) -m benchmarks.browser $(ARGS)
 
 accuracy: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.accuracy $(ARGS)
@@ -92,10 +100,16 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	@touch $@
 
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@
+
 $(VENV)-released/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-released
 	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)-released/bin/python -m pip install --quiet --disable-pip-version-check '.[face,calibrate,otel,pkcs11]'
+	# Python 3.11 puts its own old setuptools into a new environment; nothing here imports it.
+	$(VENV)-released/bin/python -m pip uninstall --quiet --yes setuptools
 	$(PYTHON) -m venv $(VENV)-released-tools
 	$(VENV)-released-tools/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7' 'cyclonedx-bom>=7.0'
 	@touch $@

@@ -53,8 +53,9 @@ def configure_logs(level: LogLevel = "info") -> None:
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        # A line in one write: printing writes its end apart, and another worker's line may come in between.
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # A line in one write: printing writes its end apart, and another worker's line may come in between. To what
+        # standard error is when it is written: one that was redirected for a while may be closed by now.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

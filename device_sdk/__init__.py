@@ -9,7 +9,8 @@ from device_sdk.biometrics import (
     SignProjection,
     SimulatedSensor,
 )
-from device_sdk.device import CredentialInfo, Device, Inspection
+from device_sdk.credential_info import CredentialInfo
+from device_sdk.device import Device, Inspection
 from device_sdk.errors import Advice, TandemError, WebAuthnError
 from device_sdk.history import History, LoginRecord, RecordedEvent
 from device_sdk.provisioning import ProvisionedKeyInfo

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from device_sdk.ceremony_report import CeremonyReport
-from device_sdk.device import Capture, ChooseAccount, CredentialInfo, Device, Options
+from device_sdk.credential_info import CredentialInfo
+from device_sdk.device import Capture, ChooseAccount, Device, Options
 from device_sdk.history import History
 from device_sdk.provisioning import ProvisionedKeyInfo
 from mpc.primitives.hpke import HpkeSuite

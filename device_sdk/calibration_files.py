@@ -16,7 +16,7 @@ _WORST = 12
 
 
 def write_calibration(data: Path, out: Path, model: str, wanted: float) -> dict[str, Any]:
-    """Writes constants.npz, calibration.json, histogram.png, rates.png and subjects.png into `out`; the JSON's content.
+    """Writes constants.npz, calibration.json, histogram.png, det.png and subjects.png into `out`; the JSON's content.
 
     Raises ValueError for data that cannot be used or a missing matplotlib, OSError.
     """
@@ -25,6 +25,7 @@ def write_calibration(data: Path, out: Path, model: str, wanted: float) -> dict[
     people = _read(data)
     try:
         from device_sdk.biometrics import plots
+        from device_sdk.biometrics.det_curve import det_curve
     except ImportError:
         raise ValueError("pictures need matplotlib: install tandem-auth[calibrate]") from None
     made = calibrate(people, wanted, model)
@@ -37,7 +38,7 @@ def write_calibration(data: Path, out: Path, model: str, wanted: float) -> dict[
     genuine, strangers = best.genuine.tolist(), best.impostor.tolist()
     title = f"{model}, {best.code_bits} bits, {len(people)} people"
     plots.histograms(out / "histogram.png", genuine, {"strangers": strangers}, share, title)
-    plots.error_rates(out / "rates.png", genuine, strangers, share, title)
+    det_curve(out / "det.png", genuine, strangers, share, best.false_matches, best.false_non_matches, title)
     worst = sorted(best.refused_by_person.items(), key=lambda one: -one[1])[:_WORST]
     plots.worst_subjects(out / "subjects.png", worst, f"{title}: refused most")
     return document

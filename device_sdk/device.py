@@ -11,18 +11,19 @@ from types import TracebackType
 from typing import Any
 
 from device_sdk.authenticator.accounts import eligible_credentials, select_credential
-from device_sdk.authenticator.client_data import Ceremony, ClientData, build_client_data
-from device_sdk.authenticator.options import parse_creation_options, parse_request_options
+from device_sdk.authenticator.client_data import Ceremony, ClientData, ClientDataHash, build_client_data
+from device_sdk.authenticator.options import CreationOptions, parse_creation_options, parse_request_options
 from device_sdk.authenticator.origin import parse_origin, relying_party_id
-from device_sdk.authenticator.responses import authentication_response
-from device_sdk.biometrics import BinaryCode, Encoder
-from device_sdk.ceremony import RunningCeremony
+from device_sdk.authenticator.responses import authentication_response, registration_response
+from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
+from device_sdk.credential_info import CredentialInfo, credential_info
 from device_sdk.enrolment import check_encoder, default_encoder, make_template
 from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.expiry import unexpired
 from device_sdk.history import History, read_history
+from device_sdk.joint_authenticator import JointAuthenticator
 from device_sdk.key_generation import MODULUS_BITS
 from device_sdk.provisioning import (
     ProvisionedKeyInfo,
@@ -33,16 +34,16 @@ from device_sdk.provisioning import (
     trusted_ceremony,
 )
 from device_sdk.recovery import finish_outstanding, recover
-from device_sdk.registration import register
+from device_sdk.registration import Registered
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
 from device_sdk.template_changes import TemplateChanger, settle_change
 from device_sdk.template_rotation import rotate_template, settle_rotation
-from device_sdk.transport import HttpTransport, RequestKey, ServerProblem, Transport
+from device_sdk.transport import HttpTransport, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.keys import VaultKey, default_vault_key
 from device_sdk.vault.state import Credential, DeviceState
-from mpc.login.enrolment_messages import RevokeCredential
+from mpc.login.user_verification import VerificationMethod
 from mpc.primitives.hpke import HpkeSuite
 from mpc.primitives.rng import Rng, SystemRng
 from mpc.provisioning.recipient import Recipient
@@ -51,24 +52,7 @@ _CLOSING_TIMEOUT_S = 2.0
 
 Options = dict[str, Any] | str | bytes
 Capture = Callable[[], Any] | Any
-ChooseAccount = Callable[[Sequence["CredentialInfo"]], bytes | None]
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialInfo:
-    """What an app may show of a stored passkey. `created_at` and `not_after` are Unix times in seconds."""
-
-    credential_id: bytes
-    rp_id: str
-    user_handle: bytes
-    user_name: str
-    user_display_name: str
-    algorithm: str
-    modulus_bits: int
-    sign_count: int
-    discoverable: bool
-    created_at: int
-    not_after: int | None = None
+ChooseAccount = Callable[[Sequence[CredentialInfo]], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +94,10 @@ class Device:
         self._transport = transport
         self._encoder = encoder
         self._rng = rng or SystemRng()
-        self._clock = clock
         self._api = ServerApi(transport)
         self._confirmer = Confirmer(store, self._api)
-        self._last: CeremonyReport | None = None
+        self.authenticator = JointAuthenticator(store, self._api, self._confirmer, encoder, rng=self._rng, clock=clock)
+        """What `create` and `get` are the JSON face of; for other faces, such as `device_sdk.ctap`."""
 
     @classmethod
     def enrol(
@@ -162,7 +146,7 @@ class Device:
             raise
         encoder = encoder or default_encoder(state.profile)
         device = cls(StateStore(vault_file, state), transport, encoder, rng=rng)
-        device._last = report.finish()
+        device.authenticator.last_ceremony = report.finish()
         return device
 
     @classmethod
@@ -206,12 +190,18 @@ class Device:
         if modulus_bits not in MODULUS_BITS:
             raise ValueError("modulus_bits: one of 2048, 3072, 4096")
         deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("create")
-        probe = self._captured(capture, report)
+        probe = self.authenticator.encoded(capture, report)
         client_data = build_client_data(Ceremony.CREATE, wanted.challenge, site)
-        with self._ceremony(deadline, report, client_data, probe) as ceremony:
-            registered = register(ceremony, wanted, rp_id, modulus_bits=modulus_bits, now=self._clock())
-        self._revoke_at_server(registered.replaced)
-        return registered.response(wanted, client_data)
+        registered = self.authenticator.make_credential(
+            wanted.new_credential(rp_id),
+            ClientDataHash(client_data.hash),
+            probe,
+            deadline,
+            report,
+            modulus_bits=modulus_bits,
+        )
+        uvm = self.authenticator.verification_method if wanted.uvm else None
+        return _registration_json(registered, wanted, client_data, uvm)
 
     def get(
         self, options: Options, origin: str, capture: Capture, *, choose_account: ChooseAccount | None = None
@@ -226,26 +216,27 @@ class Device:
         wanted = parse_request_options(options)
         site = parse_origin(origin)
         rp_id = relying_party_id(site, wanted.rp_id)
-        active = [credential for credential in self._store.state.credentials if not credential.provisional]
         chooser = None if choose_account is None else _chooser(choose_account)
-        fitting = eligible_credentials(active, rp_id, wanted.allowed_ids)
-        credential = select_credential(unexpired(fitting, self._clock()), chooser)
+        fitting = eligible_credentials(self.authenticator.credentials(), rp_id, wanted.allowed_ids)
+        credential = select_credential(unexpired(fitting, self.authenticator.clock()), chooser)
         deadline, report = Deadline(wanted.timeout_ms / 1000), ReportBuilder("get")
-        probe = self._captured(capture, report)
+        probe = self.authenticator.encoded(capture, report)
         client_data = build_client_data(Ceremony.GET, wanted.challenge, site)
-        with self._ceremony(deadline, report, client_data, probe) as ceremony:
-            signed = ceremony.assertion(credential)
+        signed = self.authenticator.get_assertion(
+            credential, ClientDataHash(client_data.hash), probe, deadline, report, uvm=wanted.uvm
+        )
         return authentication_response(
             credential_id=credential.credential_id,
             client_data=client_data,
             authenticator_data=signed.authenticator_data,
             signature=signed.signature,
             user_handle=credential.user_handle if credential.discoverable else None,
+            uvm=self.authenticator.verification_method if wanted.uvm else None,
         )
 
     def credentials(self) -> list[CredentialInfo]:
         """The passkeys on this device, oldest first. Nothing secret."""
-        return [_info(credential) for credential in self._store.state.credentials if not credential.provisional]
+        return [credential_info(credential) for credential in self.authenticator.credentials()]
 
     def provisioned(self) -> list[ProvisionedKeyInfo]:
         """The dealt keys that wait for their registration, oldest import first. Nothing secret."""
@@ -262,7 +253,7 @@ class Device:
         `export_recipient_key` was called before. Raises ValueError for a suite or name that is
         not that of the recipient already made, or that cannot be.
         """
-        return recipient(self._store, suite=suite, name=name, renew=renew, now=int(self._clock()))
+        return recipient(self._store, suite=suite, name=name, renew=renew, now=int(self.authenticator.clock()))
 
     def export_recipient_key(self, passphrase: str) -> bytes:
         """The recipient with its private key, under a passphrase of 12 or more characters, for `tandem-keys rewrap`.
@@ -297,19 +288,15 @@ class Device:
         """
         dealt_in = trusted_ceremony(manifest, ceremony_key)
         with self._store.in_flight:
-            self._settle_outstanding()
-            return import_share(self._store, self._api, source, dealt_in=dealt_in, now=self._clock())
+            self.authenticator.settle_outstanding()
+            return import_share(self._store, self._api, source, dealt_in=dealt_in, now=self.authenticator.clock())
 
     def delete(self, credential_id: bytes) -> None:
         """Give up a passkey, or a provisioned key that waits: the server erases its share first, then this device.
 
         KeyError if unknown. A provisioned key that was given up cannot be imported again.
         """
-        with self._store.in_flight:
-            if self._store.state.provisioned_key(credential_id) is None:
-                self._store.state.credential(credential_id)
-            self._revoke(credential_id)
-            self._store.change(lambda now: now.without_credentials([credential_id]).without_provisioned(credential_id))
+        self.authenticator.delete(credential_id)
 
     def recover(self, code: str) -> None:
         """Return to service after a quarantine, with the operator's code: new request key, new base OTs.
@@ -342,11 +329,11 @@ class Device:
                     encoder=self._encoder,
                     code=code,
                     captures=captures,
-                    now=self._clock(),
+                    now=self.authenticator.clock(),
                     report=report,
                 )
         finally:
-            self._last = report.finish()
+            self.authenticator.last_ceremony = report.finish()
 
     def add_template(self, captures: Sequence[Any], match: Capture, *, code: str | None = None) -> bool:
         """Let one more look of the same person sign in, under a match with a template that there is.
@@ -367,7 +354,7 @@ class Device:
             after = changer.profile_with_one_more()
             with changer.report.step("device: capture and encode"):
                 template = make_template(self._encoder, captures, after)
-            return changer.add(template, after, lambda: self._captured(match, changer.report), code)
+            return changer.add(template, after, lambda: self.authenticator.encoded(match, changer.report), code)
 
     def remove_template(self, position: int, match: Capture) -> bool:
         """Give a template up, under a match with any that there is; the only one stays.
@@ -376,7 +363,7 @@ class Device:
         NoSuchTemplate.
         """
         with self._changing_templates("remove_template") as changer:
-            return changer.remove(position, lambda: self._captured(match, changer.report))
+            return changer.remove(position, lambda: self.authenticator.encoded(match, changer.report))
 
     def history(self) -> History:
         """Everything the server recorded of this enrolment, newest first: above all every login signed in its name.
@@ -413,7 +400,7 @@ class Device:
     @property
     def last_ceremony(self) -> CeremonyReport | None:
         """What enrolment or the last `create` or `get` cost, successful or not; None after `open`."""
-        return self._last
+        return self.authenticator.last_ceremony
 
     def inspection(self) -> Inspection:
         """The device's half of the template, to look at."""
@@ -443,64 +430,30 @@ class Device:
         report = ReportBuilder(kind)
         try:
             with self._store.in_flight:
-                self._settle_outstanding()
-                yield TemplateChanger(self._rng, self._store, self._api, self._confirmer, self._clock(), report)
-        finally:
-            self._last = report.finish()
-
-    @contextlib.contextmanager
-    def _ceremony(
-        self, deadline: Deadline, report: ReportBuilder, client_data: ClientData, probe: BinaryCode
-    ) -> Iterator[RunningCeremony]:
-        """One ceremony at a time; afterwards the report is kept."""
-        try:
-            with self._store.in_flight:
-                self._settle_outstanding()
-                yield RunningCeremony(
-                    self._rng, self._store, self._api, self._confirmer, deadline, report, client_data, probe
+                self.authenticator.settle_outstanding()
+                yield TemplateChanger(
+                    self._rng, self._store, self._api, self._confirmer, self.authenticator.clock(), report
                 )
         finally:
-            self._last = report.finish()
-
-    def _settle_outstanding(self) -> None:
-        """What a lost answer left open. Which templates hold must be known before anything is done with them."""
-        finish_outstanding(self._store, self._api)
-        settle_rotation(self._store, self._api)
-        settle_change(self._store, self._confirmer)
-
-    def _captured(self, capture: Capture, report: ReportBuilder) -> BinaryCode:
-        with report.step("device: capture and encode"):
-            return self._encoder.encode(capture() if callable(capture) else capture)
-
-    def _revoke_at_server(self, credential_ids: Sequence[bytes]) -> None:
-        """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""
-        for credential_id in credential_ids:
-            # The new passkey is there already: nothing may come between it and the relying party.
-            with contextlib.suppress(Exception):
-                self._revoke(credential_id)
-
-    def _revoke(self, credential_id: bytes) -> None:
-        state = self._store.state
-        self._api.revoke_credential(
-            RevokeCredential(state.enrolment_id, credential_id), RequestKey.from_scalar(state.request_key)
-        )
+            self.authenticator.last_ceremony = report.finish()
 
 
-def _info(credential: Credential) -> CredentialInfo:
-    return CredentialInfo(
-        credential_id=credential.credential_id,
-        rp_id=credential.rp_id,
-        user_handle=credential.user_handle,
-        user_name=credential.user_name,
-        user_display_name=credential.user_display_name,
-        algorithm=credential.algorithm.name,
-        modulus_bits=credential.key_share.key.bits,
-        sign_count=credential.sign_count,
-        discoverable=credential.discoverable,
-        created_at=credential.created_at,
-        not_after=credential.not_after,
+def _registration_json(
+    registered: Registered, wanted: CreationOptions, client_data: ClientData, uvm: VerificationMethod | None
+) -> dict[str, Any]:
+    authenticator_data, key = registered.signed.authenticator_data, registered.credential.key_share.key
+    return registration_response(
+        credential_id=registered.credential.credential_id,
+        client_data=client_data,
+        authenticator_data=authenticator_data,
+        attestation_object=registered.attestation(wanted.attestation).object(authenticator_data),
+        algorithm=int(registered.credential.algorithm),
+        modulus=key.modulus,
+        exponent=key.exponent,
+        discoverable=wanted.discoverable if wanted.cred_props else None,
+        uvm=uvm,
     )
 
 
 def _chooser(choose: ChooseAccount) -> Callable[[list[Credential]], bytes | None]:
-    return lambda found: choose([_info(credential) for credential in found])
+    return lambda found: choose([credential_info(credential) for credential in found])

@@ -393,11 +393,18 @@ class VaultFull(TandemError):
 
 
 class InconsistentCaptures(TandemError):
-    """The enrolment captures do not agree with each other / capture the same person again."""
+    """The enrolment captures do not agree with each other / capture the same person again.
+
+    `positions`: those that do not fit, counted from 1; empty where no single ones can be named.
+    """
 
     code = "inconsistent_captures"
     advice = Advice.ASK_USER
     message = "the enrolment captures differ too much from each other; capture the same person again"
+
+    def __init__(self, message: str | None = None, positions: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.positions = tuple(positions)
 
 
 class EncodingError(TandemError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from device_sdk.authenticator.client_data import ClientData
+from device_sdk.authenticator.client_data import ClientDataHash
 from device_sdk.biometrics import BinaryCode
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.errors import DeviceRestored, NoMatch, ServerMisbehaved, ServerUnavailable
@@ -27,11 +27,11 @@ _MAX_SIGN_COUNT = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class JointLogin:
-    """What is asked: a signature of one credential over these client data, if the probe matches."""
+    """What is asked: a signature of one credential over this client data hash, if the probe matches."""
 
     kind: str
     credential_id: bytes
-    client_data: ClientData
+    client_data_hash: ClientDataHash
     authenticator_data: Callable[[Credential], bytes]
     """authenticatorData for the credential with its counter already advanced."""
     probe: BinaryCode = field(repr=False)
@@ -43,7 +43,7 @@ class JointLogin:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A released signature over `authenticator_data` ‖ SHA-256(client data)."""
+    """A released signature over `authenticator_data` ‖ client data hash."""
 
     authenticator_data: bytes
     signature: bytes
@@ -81,7 +81,7 @@ def _one_attempt(
                 kind=wanted.kind,
                 ot_index=state.ot_index,
                 authenticator_data=authenticator_data,
-                client_data_hash=wanted.client_data.hash,
+                client_data_hash=wanted.client_data_hash.digest,
                 confirmation=state.next.confirmation if state.next else None,
                 change=wanted.change,
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from device_sdk.authenticator.client_data import ClientData
+from device_sdk.authenticator.client_data import ClientDataHash
 from device_sdk.biometrics import BinaryCode
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
@@ -20,29 +20,30 @@ from mpc.login.authenticator_data import assertion_data
 from mpc.login.template import TemplateShare
 from mpc.primitives.rng import Rng
 
-_TIMEOUT_S = 60.0
+MATCH_TIMEOUT_S = 60.0
+"""Enough for one login where nobody else has set a deadline."""
 
 
 def show_match(
     rng: Rng,
     store: StateStore,
     api: ServerApi,
-    challenge: bytes,
+    challenge: ClientDataHash,
     probe: BinaryCode,
     *,
-    kind: str,
+    deadline: Deadline,
     now: float,
     report: ReportBuilder,
+    kind: str = "get",
     change: Callable[[TemplateShare], TemplateShare] = lambda share: share,
     on_match: Callable[[DeviceState], DeviceState] = lambda state: state,
 ) -> None:
-    """A login over a challenge that is no hash of client data, with any passkey that the server takes.
+    """One login with any passkey that the server takes. Call with `store.in_flight` held. now: Unix seconds.
 
-    Its signature is thrown away; it is good at no relying party. The match counts once the login is confirmed. Call
-    with `store.in_flight` held. Raises MatchMissing if there is no passkey to do it with, and the faults of
-    `sign_jointly`.
+    Its signature is thrown away: no client data have the hash `challenge`, so it is good at no relying party. It counts
+    as an attempt, its confirmation is outstanding afterwards, and with that the match counts. Raises MatchMissing where
+    there is no passkey to sign with, NoMatch, and the other faults of `sign_jointly`.
     """
-    client_data = ClientData(b"", challenge)
     refused: TandemError = MatchMissing()
     for credential in store.state.credentials:
         if credential.provisional or is_expired(credential, now):
@@ -50,14 +51,14 @@ def show_match(
         wanted = JointLogin(
             kind=kind,
             credential_id=credential.credential_id,
-            client_data=client_data,
+            client_data_hash=challenge,
             authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
             probe=probe,
             change=change,
             on_match=on_match,
         )
         try:
-            sign_jointly(rng, store, api, wanted, Deadline(_TIMEOUT_S), report)
+            sign_jointly(rng, store, api, wanted, deadline, report)
         except (RelyingPartyNotAllowed, ServerRefused) as fault:
             if isinstance(fault, ServerRefused) and fault.code != "credential_not_usable":
                 raise

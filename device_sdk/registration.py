@@ -10,13 +10,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from device_sdk.authenticator.accounts import check_not_excluded, replaced_credentials
-from device_sdk.authenticator.attestation import none_attestation, packed_self_attestation
-from device_sdk.authenticator.client_data import ClientData
-from device_sdk.authenticator.options import AttestationForm, CreationOptions
-from device_sdk.authenticator.responses import registration_response
+from device_sdk.authenticator.attestation import Attestation, none_attestation, packed_self_attestation
+from device_sdk.authenticator.new_credential import NewCredential
+from device_sdk.authenticator.options import AttestationForm
 from device_sdk.ceremony import RunningCeremony
 from device_sdk.errors import ProvisionedKeyRefused, TandemError, VaultFull
 from device_sdk.expiry import unexpired
@@ -27,8 +25,8 @@ from device_sdk.vault.provisioned import ProvisionedKey
 from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState
 from mpc.login.authenticator_data import cose_rsa_key, registration_data
 from mpc.login.enrolment_messages import AddCredential
+from mpc.login.extension_outputs import CredProtect, ExtensionOutputs
 from mpc.login.provisioned_messages import AdoptKey
-from mpc.threshold_rsa.encodings import Algorithm
 from mpc.threshold_rsa.shares import KeyShare
 
 _CREDENTIAL_ID_BYTES = 32
@@ -42,72 +40,57 @@ class Registered:
     signed: Signed
     replaced: list[bytes]
 
-    def response(self, wanted: CreationOptions, client_data: ClientData) -> dict[str, Any]:
-        """RegistrationResponseJSON."""
-        algorithm, key = int(self.credential.algorithm), self.credential.key_share.key
-        authenticator_data = self.signed.authenticator_data
-        if wanted.attestation is AttestationForm.PACKED_SELF:
-            attestation = packed_self_attestation(authenticator_data, algorithm, self.signed.signature)
-        else:
-            attestation = none_attestation(authenticator_data)
-        return registration_response(
-            credential_id=self.credential.credential_id,
-            client_data=client_data,
-            authenticator_data=authenticator_data,
-            attestation_object=attestation,
-            algorithm=algorithm,
-            modulus=key.modulus,
-            exponent=key.exponent,
-            discoverable=wanted.discoverable if wanted.cred_props else None,
-        )
+    def attestation(self, form: AttestationForm) -> Attestation:
+        """The statement that goes with the authenticator data of the first signature."""
+        if form is AttestationForm.PACKED_SELF:
+            return packed_self_attestation(int(self.credential.algorithm), self.signed.signature)
+        return none_attestation()
 
 
-def register(
-    ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str, *, modulus_bits: int, now: float
-) -> Registered:
-    """Register with `rp_id`. now: Unix seconds. A provisioned key that waits for `rp_id` is taken before all else.
+def register(ceremony: RunningCeremony, wanted: NewCredential, *, modulus_bits: int, now: float) -> Registered:
+    """Register with a relying party. now: Unix seconds. A provisioned key that waits for it is taken before all else.
 
     Raises InvalidState, VaultFull, ShareExpired, ProvisioningRequired, ProvisionedKeyRefused and the faults of a
     joint login.
     """
-    _refuse_excluded(ceremony, wanted, rp_id, now)
+    _refuse_excluded(ceremony, wanted, now)
     # What a crash has left behind goes first: its counter belongs to the key that waits again.
     state = ceremony.store.change(DeviceState.without_provisional)
     if len(state.credentials) >= MAX_CREDENTIALS:
         # Also where the new passkey would replace one: until its first signature the vault holds both.
         raise VaultFull
-    waiting = unexpired((key for key in state.provisioned if key.rp_id == rp_id), now)
+    waiting = unexpired((key for key in state.provisioned if key.rp_id == wanted.rp_id), now)
     if waiting:
         return _with_dealt_key(ceremony, wanted, waiting, int(now))
-    return _with_own_key(ceremony, wanted, rp_id, modulus_bits, int(now))
+    return _with_own_key(ceremony, wanted, modulus_bits, int(now))
 
 
 def _with_dealt_key(
-    ceremony: RunningCeremony, wanted: CreationOptions, waiting: Sequence[ProvisionedKey], now: int
+    ceremony: RunningCeremony, wanted: NewCredential, waiting: Sequence[ProvisionedKey], now: int
 ) -> Registered:
     """With the oldest key that the server takes. One that it refuses keeps its place, for a person to look at."""
     for key in waiting:
         credential = replace(
-            _provisional(wanted, key.rp_id, key.key_id, key.key_share, now),
+            _provisional(wanted, key.key_id, key.key_share, now),
             sign_count=key.sign_count,
             not_after=key.not_after,
         )
         with contextlib.suppress(ProvisionedKeyRefused):
-            return _signed_first(ceremony, credential, partial(_adopt_key, ceremony, credential))
+            return _signed_first(ceremony, wanted, credential, partial(_adopt_key, ceremony, credential))
     # Never with a key of the device's own instead: it would be one that nobody dealt.
     raise ProvisionedKeyRefused([key.key_id for key in waiting])
 
 
-def _with_own_key(
-    ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str, modulus_bits: int, now: int
-) -> Registered:
+def _with_own_key(ceremony: RunningCeremony, wanted: NewCredential, modulus_bits: int, now: int) -> Registered:
     with ceremony.report.step("device: generate and split key"):
         own, server_share = generate_split_key(ceremony.rng, modulus_bits)
-    credential = _provisional(wanted, rp_id, ceremony.rng.bytes(_CREDENTIAL_ID_BYTES), own, now)
-    return _signed_first(ceremony, credential, partial(_add_credential, ceremony, credential, server_share))
+    credential = _provisional(wanted, ceremony.rng.bytes(_CREDENTIAL_ID_BYTES), own, now)
+    return _signed_first(ceremony, wanted, credential, partial(_add_credential, ceremony, credential, server_share))
 
 
-def _signed_first(ceremony: RunningCeremony, credential: Credential, tell_server: Callable[[], None]) -> Registered:
+def _signed_first(
+    ceremony: RunningCeremony, wanted: NewCredential, credential: Credential, tell_server: Callable[[], None]
+) -> Registered:
     """The provisional credential is stored, told to the server, and counts with its first signature."""
     state = ceremony.store.change(lambda before: before.with_credential(credential))
     replaced = _replaced_by(state, credential)
@@ -117,8 +100,8 @@ def _signed_first(ceremony: RunningCeremony, credential: Credential, tell_server
             JointLogin(
                 kind="create",
                 credential_id=credential.credential_id,
-                client_data=ceremony.client_data,
-                authenticator_data=_registration_data,
+                client_data_hash=ceremony.client_data_hash,
+                authenticator_data=partial(_registration_data, outputs=_outputs(ceremony, wanted)),
                 probe=ceremony.probe,
                 on_match=lambda before: _activated(before, credential),
             )
@@ -130,32 +113,33 @@ def _signed_first(ceremony: RunningCeremony, credential: Credential, tell_server
     return Registered(credential, signed, replaced)
 
 
-def _refuse_excluded(ceremony: RunningCeremony, wanted: CreationOptions, rp_id: str, now: float) -> None:
+def _refuse_excluded(ceremony: RunningCeremony, wanted: NewCredential, now: float) -> None:
     """Raise InvalidState if a passkey here is excluded, once the user is verified by a match with it.
 
     ShareExpired if it has expired, since no match can come about with it. The signature of that match is dropped: its
     client data are those of a registration, so nothing it could be used for would accept it.
     """
     active = [c for c in ceremony.store.state.credentials if not c.provisional]
-    excluded = [c for c in active if c.rp_id == rp_id and c.credential_id in wanted.excluded_ids]
+    excluded = [c for c in active if c.rp_id == wanted.rp_id and c.credential_id in wanted.excluded_ids]
     if excluded:
         ceremony.assertion(unexpired(excluded, now)[0])
-        check_not_excluded(active, rp_id, wanted.excluded_ids)
+        check_not_excluded(active, wanted.rp_id, wanted.excluded_ids)
 
 
-def _provisional(wanted: CreationOptions, rp_id: str, credential_id: bytes, own: KeyShare, now: int) -> Credential:
+def _provisional(wanted: NewCredential, credential_id: bytes, own: KeyShare, now: int) -> Credential:
     return Credential(
         credential_id=credential_id,
-        rp_id=rp_id,
-        user_handle=wanted.user_id,
+        rp_id=wanted.rp_id,
+        user_handle=wanted.user_handle,
         user_name=wanted.user_name,
         user_display_name=wanted.user_display_name,
-        algorithm=Algorithm(wanted.algorithm),
+        algorithm=wanted.algorithm,
         key_share=own,
         sign_count=0,
         discoverable=wanted.discoverable,
         provisional=True,
         created_at=now,
+        cred_protect=wanted.cred_protect or CredProtect.UV_OPTIONAL,
     )
 
 
@@ -184,10 +168,14 @@ def _adopt_key(ceremony: RunningCeremony, credential: Credential) -> None:
         ceremony.api.adopt_key(message, request_key, ceremony.deadline, ceremony.report)
 
 
-def _registration_data(credential: Credential) -> bytes:
+def _outputs(ceremony: RunningCeremony, wanted: NewCredential) -> ExtensionOutputs:
+    return replace(ceremony.outputs(uvm=wanted.uvm), cred_protect=wanted.cred_protect)
+
+
+def _registration_data(credential: Credential, *, outputs: ExtensionOutputs) -> bytes:
     key = credential.key_share.key
     cose_key = cose_rsa_key(int(credential.algorithm), key.modulus, key.exponent)
-    return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key)
+    return registration_data(credential.rp_id, credential.sign_count, credential.credential_id, cose_key, outputs)
 
 
 def _activated(state: DeviceState, credential: Credential) -> DeviceState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
@@ -58,12 +59,18 @@ _BESIDE_A_PROFILE = {"digest", "server_id"}
 
 
 class Deadline:
-    """Until when a ceremony may last. Raises NotAllowed once it has passed, as WebAuthn asks for a timeout."""
+    """Until when a ceremony may last. Raises NotAllowed once it has passed, as WebAuthn asks for a timeout.
 
-    def __init__(self, timeout_s: float) -> None:
+    cancelled: may be set from another thread at any time; no further request is then begun.
+    """
+
+    def __init__(self, timeout_s: float, *, cancelled: threading.Event | None = None) -> None:
         self._until = time.monotonic() + timeout_s
+        self._cancelled = cancelled
 
     def remaining_s(self) -> float:
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise NotAllowed("the ceremony was cancelled; start again")
         left = self._until - time.monotonic()
         if left <= 0:
             raise NotAllowed("the ceremony took longer than the relying party's timeout; start again")

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from device_sdk.authenticator.client_data import ClientDataHash
 from device_sdk.biometrics import BinaryCode
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
@@ -25,9 +26,9 @@ from device_sdk.errors import (
     TooManyTemplates,
     TransportError,
 )
-from device_sdk.match_login import mark_overtaken, settle_confirmation, show_match
+from device_sdk.match_login import MATCH_TIMEOUT_S, mark_overtaken, settle_confirmation, show_match
 from device_sdk.profile_pinning import accept_tightened
-from device_sdk.server_api import ServerApi
+from device_sdk.server_api import Deadline, ServerApi
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey
 from device_sdk.vault.state import DeviceState
@@ -80,6 +81,11 @@ class TemplateChanger:
         Raises TooManyTemplates, DeviceRestored, TransportError, and the faults of `raise_as_fault`.
         """
         profile = self._settled_profile()
+        if not profile.thresholds:
+            # Pinned before the server allowed for more; the next login would adopt it too.
+            with contextlib.suppress(ProfileChanged):
+                accept_tightened(self.store, self.api.profile(profile.name))
+            profile = self.store.state.profile
         if profile.templates >= profile.max_templates:
             raise TooManyTemplates
         return profile.with_templates(profile.templates + 1)
@@ -124,9 +130,10 @@ class TemplateChanger:
                     self.rng,
                     self.store,
                     self.api,
-                    change.message.challenge,
+                    ClientDataHash(change.message.challenge),
                     probe,
                     kind="change",
+                    deadline=Deadline(MATCH_TIMEOUT_S),
                     now=self.now,
                     report=self.report,
                     change=change.applied,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from device_sdk.authenticator.client_data import ClientDataHash
 from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
@@ -19,8 +20,8 @@ from device_sdk.errors import (
     TandemError,
     TransportError,
 )
-from device_sdk.match_login import mark_overtaken, settle_confirmation, show_match
-from device_sdk.server_api import ServerApi, raise_as_fault
+from device_sdk.match_login import MATCH_TIMEOUT_S, mark_overtaken, settle_confirmation, show_match
+from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey, ServerProblem
 from device_sdk.vault.state import DeviceState, PendingRotation
@@ -69,8 +70,8 @@ def rotate_template(
         # capture of the first attempt was answered: a server that could have it said again would learn one bit more.
         offer = _begun(store, api, confirmer, code)
         if offer.match:
-            challenge = rotation_challenge(offer.enrolment_id, offer.base_ot_id)
-            show_match(rng, store, api, challenge, probe, kind="get", now=now, report=report)
+            challenge = ClientDataHash(rotation_challenge(offer.enrolment_id, offer.base_ot_id))
+            show_match(rng, store, api, challenge, probe, deadline=Deadline(MATCH_TIMEOUT_S), now=now, report=report)
             settle_confirmation(store, confirmer)
         pending, message = _prepared(rng, store, offer, code, codes, masks)
         store.change(lambda before, pending=pending: replace(before, rotation=pending))  # type: ignore[misc]

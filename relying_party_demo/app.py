@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from relying_party_demo import api, pages, phone_pages
+from relying_party_demo import api, face_pages, pages, phone_pages
 from relying_party_demo.ceremonies import Ceremonies
 from relying_party_demo.database import Database
 from relying_party_demo.errors import Internal, MethodNotAllowed, NotFound, Refusal
+from relying_party_demo.face_phone_port import FacePhones
+from relying_party_demo.http_input import wants_page
 from relying_party_demo.http_shell import HttpShell, narrow
 from relying_party_demo.phone_ceremonies import PhoneCeremonies
 from relying_party_demo.phone_port import Phone
@@ -32,11 +34,16 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(
-    settings: RelyingPartySettings, phone: Phone | None = None, *, clock: Callable[[], float] = time.time
+    settings: RelyingPartySettings,
+    phone: Phone | None = None,
+    faces: FacePhones | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The relying party as an ASGI app. Opens or makes the database.
 
-    Without `phone` the pages of the simulated phone do not exist. `clock` gives Unix time in seconds.
+    Without `phone` the pages of phones do not exist; without `faces` those for one's own face say how to get it.
+    `clock` gives Unix time in seconds.
     """
     database = Database(settings.database)
     site = Site(
@@ -46,6 +53,7 @@ def create_app(
         ceremonies=Ceremonies(settings, database, clock),
         templates=Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined),
         phone=phone,
+        faces=faces,
         phone_ceremonies=PhoneCeremonies(),
         clock=clock,
     )
@@ -54,6 +62,7 @@ def create_app(
     app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(phone_pages.router)
+    app.include_router(face_pages.router)
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
     app.add_api_route("/healthz", _healthy)
     app.add_middleware(HttpShell, settings=settings)
@@ -90,7 +99,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 async def _answer(request: Request, refusal: Refusal) -> Response:
     """A page for a person who loads one, a problem document for everybody else."""
-    if "text/html" in request.headers.get("accept", ""):
+    if wants_page(request):
         site: Site = request.app.state.site
         return await run_in_threadpool(pages.refusal_page, site, request, refusal)
     return JSONResponse(refusal.problem(), status_code=refusal.status, media_type="application/problem+json")

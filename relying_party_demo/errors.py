@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from relying_party_demo.face_phone_port import PictureProblem
 
 
 class Refusal(Exception):
@@ -21,7 +24,7 @@ class Refusal(Exception):
             self.detail = detail
         super().__init__(self.detail)
 
-    def problem(self) -> dict[str, str | int]:
+    def problem(self) -> dict[str, Any]:
         """The problem document of RFC 9457."""
         return {
             "type": f"urn:relying-party:problem:{self.code}",
@@ -187,6 +190,53 @@ class CounterWentBack(Refusal):
         "here. Two devices may hold the same key, so the sign-in was refused. Use another passkey, and remove "
         "this one."
     )
+
+
+class PicturesRefused(Refusal):
+    """The pictures show no single usable face / take others. `problems`: position from 1, code and sentence of each.
+
+    Nothing was sent to the authentication server, and no attempt was spent.
+    """
+
+    code = "pictures_refused"
+    status = 422
+    title = "Take other pictures"
+    detail = "The pictures cannot be used."
+
+    def __init__(self, detail: str, problems: Sequence[PictureProblem] = ()) -> None:
+        super().__init__(detail)
+        self.problems = tuple(problems)
+
+    def problem(self) -> dict[str, Any]:
+        pictures = [{"position": one.position, "code": one.code, "detail": one.text} for one in self.problems]
+        return {**super().problem(), "pictures": pictures}
+
+
+class NoFaceEnrolled(Refusal):
+    """This browser's phone knows no face, or was put away to make room / enrol."""
+
+    code = "no_face_enrolled"
+    status = 409
+    title = "No face is enrolled here"
+    detail = "This browser’s phone knows no face. Enrol first."
+
+
+class FaceEnrolled(Refusal):
+    """This browser's phone knows a face already / sign in with it, or have it forgotten first."""
+
+    code = "face_enrolled"
+    status = 409
+    title = "A face is enrolled already"
+    detail = "This browser’s phone knows a face already. Sign in with it, or have it forgotten first."
+
+
+class PhoneFailed(Refusal):
+    """The phone could not be enrolled at its authentication server, or not erased there / try again."""
+
+    code = "phone_failed"
+    status = 503
+    title = "The phone failed"
+    detail = "The phone’s authentication server could not be reached. Try again."
 
 
 class Internal(Refusal):

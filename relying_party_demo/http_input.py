@@ -37,8 +37,8 @@ def session_of(visitor: VisitorOf) -> Session:
 async def json_body(request: Request, site: SiteOf, visitor: VisitorOf) -> dict[str, Any]:
     """The JSON object of a script on our own page; the CSRF token is in the header X-CSRF-Token."""
     _require_type(request, "application/json")
-    content = await _limited_body(request)
-    await _require_own_page(request, site, visitor, request.headers.get("x-csrf-token", ""))
+    content = await limited_body(request)
+    await require_own_page(request, site, visitor, request.headers.get("x-csrf-token", ""))
     try:
         body = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -51,7 +51,7 @@ async def json_body(request: Request, site: SiteOf, visitor: VisitorOf) -> dict[
 async def form_body(request: Request, site: SiteOf, visitor: VisitorOf) -> dict[str, str]:
     """The fields of a form on our own page; the CSRF token is the field csrf."""
     _require_type(request, "application/x-www-form-urlencoded")
-    content = await _limited_body(request)
+    content = await limited_body(request)
     try:
         pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=16)
     except ValueError as error:
@@ -59,7 +59,7 @@ async def form_body(request: Request, site: SiteOf, visitor: VisitorOf) -> dict[
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise Malformed("A field of the form is given twice.")
-    await _require_own_page(request, site, visitor, fields.pop("csrf", ""))
+    await require_own_page(request, site, visitor, fields.pop("csrf", ""))
     return fields
 
 
@@ -75,19 +75,31 @@ def _require_type(request: Request, expected: str) -> None:
         raise UnsupportedMediaType(f"This address takes {expected}.")
 
 
-async def _limited_body(request: Request) -> bytes:
+def wants_page(request: Request) -> bool:
+    """Whether a person loads a page, rather than a script or program a document."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+async def limited_body(request: Request, bytes_max: int = BODY_BYTES_MAX, detail: str | None = None) -> bytes:
+    """Raises TooLarge with `detail`."""
     # Counted while it arrives: Content-Length may be absent or wrong.
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > BODY_BYTES_MAX:
-            raise TooLarge()
+        if len(content) > bytes_max:
+            raise TooLarge(detail)
     return bytes(content)
 
 
-async def _require_own_page(request: Request, site: Site, visitor: Visitor, token: str) -> None:
-    # The token decides. Origin, which browsers send with every POST, is a second lock on the same door.
-    origin = request.headers.get("origin")
-    fits = await run_in_threadpool(site.visitors.csrf_token_fits, visitor, token)
-    if not fits or origin not in (None, site.settings.origin):
+def require_same_origin(request: Request, site: Site) -> None:
+    """Origin, where a browser sends it, must be ours: browsers do so with every POST. Raises MissingCsrfToken."""
+    if request.headers.get("origin") not in (None, site.settings.origin):
+        raise MissingCsrfToken()
+
+
+async def require_own_page(request: Request, site: Site, visitor: Visitor, token: str) -> None:
+    """Raises MissingCsrfToken."""
+    # The token decides. Origin is a second lock on the same door.
+    require_same_origin(request, site)
+    if not await run_in_threadpool(site.visitors.csrf_token_fits, visitor, token):
         raise MissingCsrfToken()

@@ -23,6 +23,10 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
+CAMERA_PATH = "/phone/camera"
+"""The only page that may ask for a camera."""
+
+
 class HttpShell:
     """ASGI middleware.
 
@@ -67,8 +71,9 @@ def narrow(headers: MutableHeaders, path: str, settings: RelyingPartySettings) -
     headers["Referrer-Policy"] = "same-origin"
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    camera = "(self)" if path == CAMERA_PATH else "()"
     headers["Permissions-Policy"] = (
-        "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), "
+        f"publickey-credentials-get=(self), publickey-credentials-create=(self), camera={camera}, "
         "microphone=(), geolocation=()"
     )
     headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"

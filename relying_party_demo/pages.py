@@ -81,6 +81,7 @@ def page(site: Site, visitor: Visitor, template: str, status: int = 200, **value
         csrf=site.visitors.csrf_token(visitor),
         user=visitor.session.user if visitor.session else None,
         has_phone=site.phone is not None,
+        has_faces=site.faces is not None,
         **values,
     )
     answer = HTMLResponse(html, status_code=status)

@@ -1,23 +1,22 @@
 """The simulated phone: an app with the SDK, and people in front of it.
 
-This file and `phone_people` are the only ones of the relying party that know of the SDK. A real phone is not part of a
-web site; this one stands in for a visitor's own until there is one.
+This file, `phone_device`, `phone_people` and `face_phones` are the only ones of the relying party that know of the SDK.
+A real phone is not part of a web site; this one stands in for a visitor's own until there is one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, parse_attestation_object
+from webauthn.helpers import bytes_to_base64url
 
 from device_sdk import Device, KeyFile, TandemError
+from relying_party_demo.phone_device import PhoneDevice
 from relying_party_demo.phone_people import PhonePeople, SimulatedPeople
-from relying_party_demo.phone_port import PhoneOutcome, Step, WhatEachPartySaw, Who
+from relying_party_demo.phone_port import PhoneOutcome, Who
 
 _VAULT = "vault"
 _KEY = "vault.key"
@@ -40,11 +39,9 @@ class SimulatedPhone:
         server_view: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._device = device
+        self._phone = PhoneDevice(device, server_view)
         self._vault = vault
         self._people = people
-        self._server_view = server_view
-        # The vault allows one ceremony at a time; visitors queue instead of being refused.
-        self._lock = Lock()
 
     @classmethod
     def enrolled(
@@ -80,7 +77,7 @@ class SimulatedPhone:
 
     def enrolment(self) -> PhoneOutcome:
         """What enrolling cost, in the form of a ceremony without a response."""
-        return PhoneOutcome(None, None, self._seen(None, None))
+        return PhoneOutcome(None, None, self._phone.seen())
 
     @property
     def enrolment_id(self) -> bytes:
@@ -118,50 +115,14 @@ class SimulatedPhone:
         return None
 
     def close(self) -> None:
-        self._device.close()
+        self._phone.close()
 
     def register(self, options: dict[str, Any], origin: str) -> PhoneOutcome:
-        return self._run(lambda: self._device.create(options, origin, self._capture("owner")))
+        return self._phone.create(options, origin, self._capture("owner"))
 
     def sign_in(self, options: dict[str, Any], origin: str, who: Who) -> PhoneOutcome:
-        return self._run(lambda: self._device.get(options, origin, self._capture(who)))
+        return self._phone.get(options, origin, self._capture(who))
 
     def _capture(self, who: Who) -> Callable[[], Any]:
         # Called by the SDK once the options are known to be good, as a real sensor would be.
         return lambda: self._people.capture(who)
-
-    def _run(self, ceremony: Callable[[], dict[str, Any]]) -> PhoneOutcome:
-        with self._lock:
-            before = self._device.last_ceremony
-            try:
-                response = ceremony()
-            except TandemError as error:
-                return PhoneOutcome(None, f"{error} ({error.code})", self._seen(before, None), error.code)
-            # The answer is ready; waiting for the confirmation here only makes both shares those of one moment.
-            with contextlib.suppress(TandemError):
-                self._device.confirm_now()
-            return PhoneOutcome(response, None, self._seen(before, response))
-
-    def _seen(self, before: object, response: dict[str, Any] | None) -> WhatEachPartySaw:
-        held = self._device.inspection()
-        last = self._device.last_ceremony
-        if last is before:  # refused before anything was sent: the report is of an earlier ceremony
-            last = None
-        return WhatEachPartySaw(
-            code_bits=held.code_bits,
-            device_template_share=held.device_share_bits,
-            server_template_share=self._server_view(self._device.enrolment_id) if self._server_view else None,
-            bytes_up=last.bytes_up if last else 0,
-            bytes_down=last.bytes_down if last else 0,
-            steps=tuple(Step(name, ms) for name, ms in last.steps) if last else (),
-            signature_hex=_signature(response).hex() if response else "",
-        )
-
-
-def _signature(response: dict[str, Any]) -> bytes:
-    """The signature of an assertion, or of a registration's self attestation; empty if there is none."""
-    fields = response["response"]
-    if "signature" in fields:
-        return base64url_to_bytes(fields["signature"])
-    attestation = parse_attestation_object(base64url_to_bytes(fields["attestationObject"]))
-    return attestation.att_stmt.sig or b""

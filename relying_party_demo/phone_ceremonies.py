@@ -9,30 +9,35 @@ from threading import Lock
 from typing import Literal
 
 from relying_party_demo.ceremonies import Verdict
-from relying_party_demo.phone_port import WhatEachPartySaw
+from relying_party_demo.phone_port import WhatEachPartySaw, Who
 
 REMEMBERED_MAX = 64
+
+Sensor = Literal["simulated", "pictures", "camera"]
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneCeremony:
     """One finished ceremony. `phone_refusal` and `site_refusal` are sentences, None where that side agreed.
 
-    `verdict` is there iff both agreed. Only the browser of `browser_hash` is shown it.
+    `verdict` is there iff both agreed. Only the browser of `browser_hash` is shown it. Whose face is in a visitor's
+    picture nobody here knows, so `who` is None then.
     """
 
     browser_hash: bytes
     kind: Literal["register", "sign in"]
-    who: Literal["owner", "impostor"]
+    sensor: Sensor
+    who: Who | None
     seen: WhatEachPartySaw
     phone_refusal: str | None
+    refusal_code: str
     site_refusal: str | None
     user_name: str | None
     verdict: Verdict | None
 
 
 class PhoneCeremonies:
-    """The last ceremonies, in memory only: they hold both shares of a (simulated) template."""
+    """The last ceremonies, in memory only: with both shares of a simulated person's template, one of a real one's."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -13,7 +13,7 @@ from relying_party_demo.ceremonies import Verified
 from relying_party_demo.errors import Malformed, NotFound, Refusal
 from relying_party_demo.http_input import FormBody, SiteOf, VisitorOf
 from relying_party_demo.pages import page
-from relying_party_demo.phone_ceremonies import PhoneCeremony
+from relying_party_demo.phone_ceremonies import PhoneCeremony, Sensor
 from relying_party_demo.phone_port import Phone, PhoneOutcome, Who
 from relying_party_demo.site import Site
 from relying_party_demo.visitors import Visitor
@@ -47,7 +47,7 @@ def phone_register(site: SiteOf, visitor: VisitorOf, form: FormBody) -> Response
             return site.ceremonies.finish_addition(visitor.browser_hash, user, response)
         return site.ceremonies.finish_registration(visitor.browser_hash, response)
 
-    return _show(site, visitor, "register", "owner", outcome, finish)
+    return show(site, visitor, "register", "simulated", "owner", outcome, finish)
 
 
 @router.post("/sign-in")
@@ -68,7 +68,7 @@ def phone_sign_in(site: SiteOf, visitor: VisitorOf, form: FormBody) -> Response:
     def finish(response: object) -> Verified:
         return site.ceremonies.finish_login(visitor.browser_hash, response)
 
-    return _show(site, visitor, "sign in", who, outcome, finish)
+    return show(site, visitor, "sign in", "simulated", who, outcome, finish)
 
 
 @router.get("/seen/{name}")
@@ -86,11 +86,12 @@ def share_image(site: SiteOf, visitor: VisitorOf, name: str, party: Literal["dev
     return Response(image, media_type="image/png")
 
 
-def _show(
+def show(
     site: Site,
     visitor: Visitor,
     kind: Literal["register", "sign in"],
-    who: Who,
+    sensor: Sensor,
+    who: Who | None,
     outcome: PhoneOutcome,
     finish: Callable[[object], Verified],
 ) -> Response:
@@ -105,9 +106,11 @@ def _show(
         PhoneCeremony(
             browser_hash=visitor.browser_hash,
             kind=kind,
+            sensor=sensor,
             who=who,
             seen=outcome.seen,
             phone_refusal=outcome.refusal if outcome.response is None else None,
+            refusal_code=outcome.refusal_code,
             site_refusal=site_refusal,
             user_name=verified.user.name if verified else None,
             verdict=verified.verdict if verified else None,

@@ -9,6 +9,7 @@ from jinja2 import Environment
 
 from relying_party_demo.ceremonies import Ceremonies
 from relying_party_demo.database import Database
+from relying_party_demo.face_phone_port import FacePhones
 from relying_party_demo.phone_ceremonies import PhoneCeremonies
 from relying_party_demo.phone_port import Phone
 from relying_party_demo.settings import RelyingPartySettings
@@ -23,5 +24,6 @@ class Site:
     ceremonies: Ceremonies
     templates: Environment
     phone: Phone | None
+    faces: FacePhones | None
     phone_ceremonies: PhoneCeremonies
     clock: Callable[[], float]

@@ -21,10 +21,13 @@ from mpc.login.authenticator_data import (
     registration_data,
     sign_count_of,
 )
+from mpc.login.extension_outputs import ExtensionOutputs, possible_outputs
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
 from mpc.login.rotation_messages import rotation_challenge
 from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
+from mpc.login.user_verification import verification_method
+from mpc.login.verification import verification_challenge
 from mpc.threshold_rsa.encodings import Algorithm
 
 from ..errors import Refused
@@ -175,7 +178,7 @@ def commit_verdict(
             # Every row of `logins` is written together with its enrolment's. Between two equal enrolment rows only time
             # has passed, and with time budgets grow: what the snapshot was admitted under need not be counted again.
             counted = enrolment == snapshot.enrolment
-            _check_admissible(ctx, conn, enrolment, credential, statement, budgets=not counted)  # L1–L3
+            profile = _check_admissible(ctx, conn, enrolment, credential, statement, budgets=not counted)  # L1–L3
         except Refused as refusal:
             return Outcome(refusal=refusal)
         if statement.epoch < enrolment.epoch:  # L4
@@ -189,7 +192,7 @@ def commit_verdict(
         if isinstance(computed, Crashed):
             consumed(reason="computation_failed")
             return Outcome("crashed", error=computed.error)
-        if not _authenticator_data_is_right(statement, credential):  # L7
+        if not _authenticator_data_is_right(statement, credential, profile):  # L7
             consumed(reason="bad_authenticator_data")
             # The counter tells an honest device that somebody else has signed with a copy of it.
             return Outcome(refusal=Refused("bad_authenticator_data", sign_count=credential.sign_count))
@@ -323,16 +326,23 @@ def _same_base_ot(snapshot: Snapshot, enrolment: EnrolmentRow) -> bool:
     )
 
 
-def _authenticator_data_is_right(statement: LoginStatement, credential: CredentialRow) -> bool:
-    """Flags, relying party, key and counter are those of this credential and this kind of ceremony (row L7)."""
+def _authenticator_data_is_right(statement: LoginStatement, credential: CredentialRow, profile: Profile) -> bool:
+    """Flags, relying party, key and counter are those of this credential and this kind of ceremony (row L7).
+
+    Of extension outputs only those may stand there that are true.
+    """
     received = statement.authenticator_data
-    if statement.kind != "create":
-        expected = assertion_data(credential.rp_id, 0)
-    else:
+    if not 0 < sign_count_of(received) - credential.sign_count <= MAX_SIGN_COUNT_JUMP:
+        return False
+
+    def expected(outputs: ExtensionOutputs) -> bytes:
+        if statement.kind != "create":
+            return assertion_data(credential.rp_id, 0, outputs)
         cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
-        expected = registration_data(credential.rp_id, 0, credential.id, cose_key)
-    step = sign_count_of(received) - credential.sign_count
-    return is_well_formed(received, expected=expected) and 0 < step <= MAX_SIGN_COUNT_JUMP
+        return registration_data(credential.rp_id, 0, credential.id, cose_key, outputs)
+
+    possible = possible_outputs(verification_method(profile), registration=statement.kind == "create")
+    return any(is_well_formed(received, expected=expected(outputs)) for outputs in possible)
 
 
 def _consume(
@@ -386,11 +396,13 @@ def _consume(
 
 
 def _kind_of(enrolment: EnrolmentRow, statement: LoginStatement) -> LoginKind:
-    """A login over the challenge of the rotation under way shows the match for it; its signature is nobody's."""
+    """A login over the challenge of a verification or of the rotation under way shows a match, and signs for nobody."""
     if statement.kind == "create":
         return "create"
     if statement.kind == "change":
         return "change"
+    if statement.client_data_hash == verification_challenge(enrolment.id):
+        return "verify"
     pending = enrolment.pending_base_ot_id
     if pending is not None and statement.client_data_hash == rotation_challenge(enrolment.id, pending):
         return "rotate"

@@ -33,9 +33,9 @@ from .prepared import Prepared
 from .tables import logins
 
 LoginState = Literal["failed", "pending", "void", "confirmed"]
-LoginKind = Literal["create", "get", "change", "rotate"]
-"""`change`, `rotate`: a login that shows the match for the change of templates, or the rotation, under way, and signs
-for no relying party."""
+LoginKind = Literal["create", "get", "change", "rotate", "verify"]
+"""`change`, `rotate`: a login that shows the match for the change of templates, or the rotation, under way; `verify`:
+one that shows a match for its own sake. All three sign for no relying party."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,23 @@ class Ceremony(StrEnum):
     GET = "webauthn.get"
 
 
+_HASH_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDataHash:
+    """SHA-256 of serialised client data: all that an authenticator gets to see of them. ValueError unless 32 bytes.
+
+    What it is the hash of is known to the client alone: the JSON face of `Device`, or a client that speaks CTAP.
+    """
+
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != _HASH_BYTES:
+            raise ValueError(f"a client data hash has {_HASH_BYTES} bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class ClientData:
     """The serialised client data and its SHA-256 (32 bytes), the hash that is signed."""

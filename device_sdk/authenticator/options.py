@@ -14,15 +14,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from device_sdk.authenticator.new_credential import NewCredential
 from device_sdk.errors import InvalidOptions, NotAllowed, NotSupported
 from mpc.login.authenticator_data import ALGORITHMS
+from mpc.login.extension_outputs import CredProtect
 from mpc.primitives import base64url
+from mpc.threshold_rsa.encodings import Algorithm
 
 MAX_OPTIONS_BYTES = 65_536
 MIN_TIMEOUT_MS = 15_000
 MAX_TIMEOUT_MS = 600_000
 DEFAULT_TIMEOUT_MS = 300_000  # the recommended default when users are verified (WebAuthn Level 3, 15.1)
 
+_CRED_PROTECT = {
+    "userVerificationOptional": CredProtect.UV_OPTIONAL,
+    "userVerificationOptionalWithCredentialIDList": CredProtect.UV_OPTIONAL_WITH_ID_LIST,
+    "userVerificationRequired": CredProtect.UV_REQUIRED,
+}
+"""The spelling of the client extension (CTAP 2.1, section 12.1). To enforce it needs no asking: it is always kept."""
 _DEFAULT_ALGORITHMS = (-7, -257)
 _CHALLENGE_BYTES = (16, 1024)
 _USER_ID_BYTES = (1, 64)
@@ -52,7 +61,8 @@ class CreationOptions:
 
     `rp_id` None stands for the host of the origin. `algorithm` is the COSE algorithm chosen. `excluded_ids`
     holds credential ids; `timeout_ms` is clamped to 15,000 to 600,000; `cred_props`: the relying party wants
-    to be told whether the credential is discoverable.
+    to be told whether the credential is discoverable; `cred_protect`: the level it asks for, if any;
+    `uvm`: it asks how the user is verified.
     """
 
     challenge: bytes = field(repr=False)
@@ -68,6 +78,22 @@ class CreationOptions:
     excluded_ids: tuple[bytes, ...] = field(repr=False)
     timeout_ms: int
     cred_props: bool
+    cred_protect: CredProtect | None = None
+    uvm: bool = False
+
+    def new_credential(self, rp_id: str) -> NewCredential:
+        """What is to be made. rp_id: the one asked for or the origin's host, once it was checked against the origin."""
+        return NewCredential(
+            rp_id=rp_id,
+            user_handle=self.user_id,
+            user_name=self.user_name,
+            user_display_name=self.user_display_name,
+            algorithm=Algorithm(self.algorithm),
+            discoverable=self.discoverable,
+            excluded_ids=self.excluded_ids,
+            cred_protect=self.cred_protect,
+            uvm=self.uvm,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +109,7 @@ class RequestOptions:
     allowed_ids: tuple[bytes, ...] | None = field(repr=False)
     user_verification: UserVerification
     timeout_ms: int
+    uvm: bool = False
 
 
 def parse_creation_options(options: dict[str, Any] | str | bytes) -> CreationOptions:
@@ -97,6 +124,7 @@ def parse_creation_options(options: dict[str, Any] | str | bytes) -> CreationOpt
     selection = members.entity("authenticatorSelection", required=False)
     if selection.word("authenticatorAttachment") == "cross-platform":
         raise NotAllowed("the relying party asks for a roaming authenticator; this one is part of the device")
+    extensions = members.entity("extensions", required=False)
     attestation = members.word("attestation")
     asks_for_attestation = attestation in ("direct", "indirect", "enterprise")
     return CreationOptions(
@@ -112,20 +140,23 @@ def parse_creation_options(options: dict[str, Any] | str | bytes) -> CreationOpt
         attestation=AttestationForm.PACKED_SELF if asks_for_attestation else AttestationForm.NONE,
         excluded_ids=_credential_ids(members, "excludeCredentials") or (),
         timeout_ms=_timeout_ms(members),
-        cred_props=members.entity("extensions", required=False).flag("credProps"),
+        cred_props=extensions.flag("credProps"),
+        cred_protect=_CRED_PROTECT.get(extensions.word("credentialProtectionPolicy") or ""),
+        uvm=extensions.flag("uvm"),
     )
 
 
 def parse_request_options(options: dict[str, Any] | str | bytes) -> RequestOptions:
     """Parse the options of navigator.credentials.get() in their JSON form. Raises InvalidOptions."""
     members = _root(options)
-    members.entity("extensions", required=False)
+    extensions = members.entity("extensions", required=False)
     return RequestOptions(
         challenge=members.octets("challenge", *_CHALLENGE_BYTES),
         rp_id=members.optional_text("rpId"),
         allowed_ids=_credential_ids(members, "allowCredentials"),
         user_verification=_user_verification(members),
         timeout_ms=_timeout_ms(members),
+        uvm=extensions.flag("uvm"),
     )
 
 

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device_sdk.authenticator.client_data import ClientData
+from mpc.login.user_verification import VerificationMethod
 from mpc.primitives import base64url
 
 
@@ -21,12 +22,16 @@ def registration_response(
     modulus: int,
     exponent: int,
     discoverable: bool | None,
+    uvm: VerificationMethod | None = None,
 ) -> dict[str, Any]:
     """The JSON form of a new credential, for the relying party.
 
-    `discoverable` is reported as credProps.rk; None where the relying party did not ask for credProps.
+    `discoverable` is reported as credProps.rk, `uvm` as it stands in the authenticator data; None where the relying
+    party did not ask for it, or, of uvm, where there is nothing true to tell.
     """
-    extension_results = {} if discoverable is None else {"credProps": {"rk": discoverable}}
+    extension_results = _uvm_results(uvm)
+    if discoverable is not None:
+        extension_results["credProps"] = {"rk": discoverable}
     response = {
         "clientDataJSON": base64url.encode(client_data.json),
         "attestationObject": base64url.encode(attestation_object),
@@ -45,8 +50,9 @@ def authentication_response(
     authenticator_data: bytes,
     signature: bytes,
     user_handle: bytes | None,
+    uvm: VerificationMethod | None = None,
 ) -> dict[str, Any]:
-    """The JSON form of an assertion. `user_handle` is given for a discoverable credential, else None."""
+    """The JSON form of an assertion. `user_handle`: of a discoverable credential, else None. `uvm`: as above."""
     response = {
         "clientDataJSON": base64url.encode(client_data.json),
         "authenticatorData": base64url.encode(authenticator_data),
@@ -54,7 +60,11 @@ def authentication_response(
     }
     if user_handle is not None:
         response["userHandle"] = base64url.encode(user_handle)
-    return _credential(credential_id, response, {})
+    return _credential(credential_id, response, _uvm_results(uvm))
+
+
+def _uvm_results(uvm: VerificationMethod | None) -> dict[str, Any]:
+    return {} if uvm is None else {"uvm": [uvm.as_list()]}
 
 
 def _credential(credential_id: bytes, response: dict[str, Any], extension_results: dict[str, Any]) -> dict[str, Any]:

@@ -75,8 +75,10 @@ class EmbeddingEncoder:
             if not strange:
                 return template
             if len(kept) - 1 < max(CAPTURES_MIN, len(samples) // 2 + 1):
-                told = ", ".join(str(position + 1) for position in sorted(strange))
-                raise InconsistentCaptures(f"enrolment captures {told} do not look like the others; capture again")
+                positions = [position + 1 for position in sorted(strange)]
+                told = ", ".join(map(str, positions))
+                text = f"enrolment captures {told} do not look like the others; capture again"
+                raise InconsistentCaptures(text, positions)
             kept.remove(strange[0])
 
     def __repr__(self) -> str:

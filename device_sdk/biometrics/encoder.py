@@ -93,5 +93,5 @@ def consistent(codes: Sequence[BinaryCode], accepts: Agree) -> Sequence[BinaryCo
     """
     for (i, first), (j, second) in combinations(enumerate(codes, start=1), 2):
         if not accepts(first, second):
-            raise InconsistentCaptures(f"enrolment captures {i} and {j} do not look alike; capture again")
+            raise InconsistentCaptures(f"enrolment captures {i} and {j} do not look alike; capture again", (i, j))
     return codes

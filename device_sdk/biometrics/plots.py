@@ -1,4 +1,4 @@
-"""Pictures of error rates: histograms of the distances, and both rates at every threshold."""
+"""Pictures of error rates: histograms of the distances, and who is refused most."""
 
 from __future__ import annotations
 
@@ -26,26 +26,6 @@ def histograms(
     axes.set(xlabel="distance, share of the bits", ylabel="density", title=title)
     axes.margins(y=0.3)  # room for the legend
     axes.legend(frameon=False, ncols=2, loc="upper left")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def error_rates(path: Path, genuine: Sequence[float], impostor: Sequence[float], threshold: float, title: str) -> None:
-    """Both error rates at every threshold. Below one error in all tries nothing was seen: a dotted line ends there."""
-    mine, theirs = np.sort(np.asarray(genuine)), np.sort(np.asarray(impostor))
-    at = np.linspace(0.05, 0.5, 451)
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    curves = (
-        (1 - np.searchsorted(mine, at, side="right") / len(mine), len(mine), "#0a6c74", "genuine refused"),
-        (np.searchsorted(theirs, at, side="right") / len(theirs), len(theirs), "#a8261f", "strangers accepted"),
-    )
-    for rates, tries, colour, name in curves:
-        axes.plot(at, np.where(rates > 0, rates, np.nan), color=colour, label=f"{name}, of {tries:,}")
-        axes.axhline(1 / tries, color=colour, linestyle=":", linewidth=1)
-    axes.axvline(threshold, color="#10222e", linestyle="--", label=f"threshold {threshold:.3f}")
-    axes.set(yscale="log", ylim=(None, 1.2), xlabel="threshold, share of the bits", ylabel="error rate", title=title)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -22,6 +22,7 @@ from device_sdk.vault.provisioned import (
 )
 from mpc.errors import DecodeError
 from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
+from mpc.login.extension_outputs import CredProtect
 from mpc.login.history import HASH_BYTES
 from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
 from mpc.login.profile import Profile
@@ -61,6 +62,8 @@ class Credential(NeverPickled):
     """Until the first joint signature. Provisional credentials answer no request."""
     created_at: int
     not_after: int | None = None
+    cred_protect: CredProtect = CredProtect.UV_OPTIONAL
+    """Who may learn of it unverified. Whatever it is, nothing is signed without a match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +371,8 @@ def _credential_map(credential: Credential) -> dict[str, object]:
     }
     if credential.not_after is not None:
         values["not_after"] = credential.not_after
+    if credential.cred_protect is not CredProtect.UV_OPTIONAL:
+        values["cred_protect"] = int(credential.cred_protect)
     return values
 
 
@@ -385,9 +390,18 @@ def _read_credential(fields: codec.Fields) -> Credential:
         provisional=fields.boolean("provisional"),
         created_at=fields.uint("created_at", at_most=MAX_INDEX),
         not_after=fields.uint("not_after", at_most=MAX_TIME_S) if fields.has("not_after") else None,
+        cred_protect=_read_cred_protect(fields),
     )
     fields.done()
     return credential
+
+
+def _read_cred_protect(fields: codec.Fields) -> CredProtect:
+    """The lowest level is left out, so a vault of an older release reads the same and one value has one encoding."""
+    if not fields.has("cred_protect"):
+        return CredProtect.UV_OPTIONAL
+    protected = (CredProtect.UV_OPTIONAL_WITH_ID_LIST, CredProtect.UV_REQUIRED)
+    return CredProtect(fields.integer("cred_protect", one_of=protected))
 
 
 def _read_next(fields: codec.Fields, profile: Profile) -> NextShares:

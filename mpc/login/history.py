@@ -35,8 +35,9 @@ MAX_PAGE_BYTES: Final = PAGE_EVENTS * (MAX_DETAIL_BYTES + MAX_EVENT_NAME_BYTES +
 LOGIN_ANSWERED: Final = "login_answered"
 LOGIN_CONFIRMED: Final = "login_confirmed"
 ATTEMPT_FAILED: Final = "attempt_failed"
-LOGIN_KINDS: Final = (*KINDS, "rotate")
-"""Logins of kind "change" and "rotate" show the match for other templates; their signature is for no relying party."""
+LOGIN_KINDS: Final = (*KINDS, "rotate", "verify")
+"""Logins of kind "change" and "rotate" show the match for other templates, one of kind "verify" a match for its own
+sake. Their signatures are for no relying party."""
 HISTORY_BEGUN: Final = "history_begun"
 """Its detail tells the epoch from which on every confirmed login stands in the chain; without it that is epoch 0."""
 TEMPLATE_ROTATED: Final = "template_rotated"

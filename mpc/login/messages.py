@@ -19,6 +19,7 @@ from mpc.login.authenticator_data import (
     cose_rsa_key,
     registration_data,
 )
+from mpc.login.extension_outputs import MAX_OUTPUTS_BYTES
 from mpc.login.profile import Profile
 from mpc.ot.expansion import PROOF_X_BYTES, PROOF_Y_BYTES, row_bytes
 from mpc.ot.keys import KAPPA
@@ -38,10 +39,9 @@ KINDS = ("create", "get", "change")
 MAX_INDEX = 2**62
 """Indices and counters stay far below what a database's signed 64-bit integer holds."""
 
-MAX_AUTHENTICATOR_DATA_BYTES = len(
-    registration_data(
-        "", 0, bytes(MAX_CREDENTIAL_ID_BYTES), cose_rsa_key(PS256, 2**MAX_MODULUS_BITS - 1, PUBLIC_EXPONENT)
-    )
+_LARGEST_KEY = cose_rsa_key(PS256, 2**MAX_MODULUS_BITS - 1, PUBLIC_EXPONENT)
+MAX_AUTHENTICATOR_DATA_BYTES = (
+    len(registration_data("", 0, bytes(MAX_CREDENTIAL_ID_BYTES), _LARGEST_KEY)) + MAX_OUTPUTS_BYTES
 )
 
 

@@ -30,22 +30,34 @@ def encode(value: Mapping[str, object]) -> bytes:
 
 def decode(data: bytes, *, what: str) -> Fields:
     """The fields of message `what`. Raises DecodeError unless `data` is exactly its canonical encoding."""
+    value = well_formed(data, what=what, text_keys=True)
     try:
-        value = cbor2.loads(
-            data,
-            max_depth=_MAX_DEPTH,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            strict_hashable_types=True,
-            semantic_decoders=_REFUSE_TAGS,
-        )
         canonical = cbor2.dumps(value, canonical=True)
     except Exception:
-        # The library's text may quote the input, so neither it nor the cause is kept.
         raise DecodeError(what, "not well-formed canonical CBOR") from None
     if len(canonical) != len(data) or not hmac.compare_digest(canonical, data):
         raise DecodeError(what, "not canonical CBOR, or bytes after its end")
     return Fields(value, what)
+
+
+def well_formed(data: bytes, *, what: str, text_keys: bool) -> object:
+    """The value in `data`, of definite lengths, without tags and duplicate keys, nested at most 4 deep.
+
+    text_keys: keys are text or bytes and nothing else. Raises DecodeError. That it is canonical, and that nothing
+    follows it, is for the caller to see by encoding it again.
+    """
+    try:
+        return cbor2.loads(
+            data,
+            max_depth=_MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=text_keys,
+            semantic_decoders=_REFUSE_TAGS,
+        )
+    except Exception:
+        # The library's text may quote the input, so neither it nor the cause is kept.
+        raise DecodeError(what, "not well-formed canonical CBOR") from None
 
 
 class Fields:

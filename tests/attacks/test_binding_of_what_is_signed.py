@@ -26,6 +26,7 @@ from authsvc.store.credentials import revoke_credential
 from mpc.login.authenticator_data import assertion_data, cose_rsa_key, registration_data
 from mpc.login.device_side import Match
 from mpc.login.enrolment_messages import AddCredential
+from mpc.login.extension_outputs import CredProtect, ExtensionOutputs
 from mpc.login.messages import Confirmation, Message3
 from mpc.threshold_rsa.encodings import Algorithm
 
@@ -205,6 +206,46 @@ class TestRegistration:
         row = attacker.database.one("SELECT status FROM credentials WHERE id = ?", credential.credential_id)
         assert row["status"] == "provisional"
         attacker.succeed(attacker.prepare(credential, kind="create"))
+
+    @pytest.mark.parametrize(
+        "outputs",
+        [
+            b"",
+            b"\xa0",
+            b"\xa1\x6bcredProtect\x00",
+            b"\xa1\x6bcredProtect\x04",
+            b"\xa1\x6bcredProtect\xf5",
+            b"\xa1\x6bcredProtect\x18\x02",  # not the shortest form
+            b"\xa1\x6bcredProtect\x02\x00",  # a byte too many
+            b"\xa1\x68credBlob\xf5",
+            b"\xa2\x63uvm\x80\x6bcredProtect\x02",
+            b"\xa1\x63uvm\x81\x83\x10\x01\x01",  # a face, where the profile is of simulated fingers
+            b"\x02",
+        ],
+    )
+    def test_extension_outputs_that_nobody_defined(self, attacker: Attacker, outputs: bytes) -> None:
+        """What the joint signature says of extensions, the server has read and knows."""
+        credential = attacker.add_credential("bank.example", which_key=1)
+        bad = with_flags(attacker.right_data(credential, "create", 1), UP | UV | AT | ED) + outputs
+
+        outcome = attacker.try_login(attacker.prepare(credential, kind="create", authenticator_data=bad).message_1)
+
+        assert (outcome.told, outcome.counted) == ((400, "bad_authenticator_data"), True)
+
+    def test_outputs_need_their_flag_and_are_for_registrations_only(self, attacker: Attacker) -> None:
+        outputs = ExtensionOutputs(cred_protect=CredProtect.UV_REQUIRED).encode()
+        credential = attacker.add_credential("bank.example", which_key=1)
+        silent = attacker.right_data(credential, "create", 1) + outputs
+        outcome = attacker.try_login(attacker.prepare(credential, kind="create", authenticator_data=silent).message_1)
+        assert (outcome.told, outcome.counted) == ((400, "bad_authenticator_data"), True)
+
+        told = with_flags(attacker.right_data(credential, "create", 2), UP | UV | AT | ED) + outputs
+        attacker.succeed(attacker.prepare(credential, kind="create", authenticator_data=told))
+
+        for bad in (outputs, b"\xa0", b"\xa1\x63uvm\x81\x83\x10\x01\x01"):
+            login = with_flags(attacker.right_data(credential, "get", 3), UP | UV | ED) + bad
+            outcome = attacker.try_login(attacker.prepare(credential, authenticator_data=login).message_1)
+            assert (outcome.told, outcome.counted) == ((400, "bad_authenticator_data"), True)
 
     def test_a_relying_party_that_is_not_served(self, attacker: Attacker) -> None:
         with pytest.raises(AssertionError, match="rp_not_allowed"):

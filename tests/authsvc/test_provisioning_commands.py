@@ -334,7 +334,7 @@ class TestKilled:
         assert len(full["credentials"]) == self.KEYS
         generator, seen, log = random.Random(1), set(), ctx.store
 
-        for _ in range(14):
+        for _ in range(6):
             with log.write() as conn:  # as before the first import
                 for table in ("credentials", "ceremonies"):
                     conn.exec_driver_sql(f"DELETE FROM {table}")

@@ -144,6 +144,23 @@ def test_the_attestation_preference_is_followed(preference: str, form: Attestati
 
 
 @pytest.mark.parametrize(
+    ("policy", "level"),
+    [
+        ("userVerificationOptional", 1),
+        ("userVerificationOptionalWithCredentialIDList", 2),
+        ("userVerificationRequired", 3),
+        ("a later word", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_level_of_cred_protect(policy: str | None, level: int | None) -> None:
+    extensions = {"credentialProtectionPolicy": policy, "enforceCredentialProtectionPolicy": True}
+
+    assert parse_creation_options(creation(extensions=extensions)).cred_protect == level
+
+
+@pytest.mark.parametrize(
     ("sent", "used"),
     [
         (0, MIN_TIMEOUT_MS),

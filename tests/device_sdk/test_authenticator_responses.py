@@ -73,14 +73,14 @@ class WholeKeyAuthenticator:
         cose_key = cose_rsa_key(self.algorithm, numbers.n, numbers.e)
         data = registration_data(rp_id, self.sign_count, CREDENTIAL_ID, cose_key)
         if options.attestation is AttestationForm.PACKED_SELF:
-            attestation = packed_self_attestation(data, self.algorithm, self.sign(data + client_data.hash))
+            attestation = packed_self_attestation(self.algorithm, self.sign(data + client_data.hash))
         else:
-            attestation = none_attestation(data)
+            attestation = none_attestation()
         return registration_response(
             credential_id=CREDENTIAL_ID,
             client_data=client_data,
             authenticator_data=data,
-            attestation_object=attestation,
+            attestation_object=attestation.object(data),
             algorithm=self.algorithm,
             modulus=numbers.n,
             exponent=numbers.e,
@@ -206,7 +206,7 @@ def test_py_webauthn_refuses_a_tampered_login_and_attestation(key: rsa.RSAPrivat
     signature[-1] ^= 1
     tampered = copy.deepcopy(registration)
     tampered["response"]["attestationObject"] = base64url.encode(
-        packed_self_attestation(decoded["authData"], algorithm, bytes(signature))
+        packed_self_attestation(algorithm, bytes(signature)).object(decoded["authData"])
     )
     with pytest.raises(InvalidRegistrationResponse):
         verify_registration(tampered)
@@ -288,7 +288,7 @@ def test_the_attestation_object_has_the_layout_of_the_w3c_vector() -> None:
     expected = bytes.fromhex(VECTOR["registration"]["attestationObject"])
     parts: Any = cbor.decode(expected)
 
-    ours = none_attestation(parts["authData"])
+    ours = none_attestation().object(parts["authData"])
 
     auth_data = b"\x68authData" + expected.split(b"\x68authData")[1]
     assert ours == bytes.fromhex("a363666d74646e6f6e656761747453746d74a0") + auth_data
@@ -296,7 +296,7 @@ def test_the_attestation_object_has_the_layout_of_the_w3c_vector() -> None:
 
 def test_packed_self_attestation_holds_algorithm_and_signature_only() -> None:
     """x5c or anything else would make it another attestation type."""
-    encoded = packed_self_attestation(b"\x01" * 37, RS256, b"\x02" * 256)
+    encoded = packed_self_attestation(RS256, b"\x02" * 256).object(b"\x01" * 37)
 
     assert encoded == (
         bytes.fromhex("a363666d74667061636b65646761747453746d74a263616c67390100")

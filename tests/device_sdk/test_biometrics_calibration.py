@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import NormalDist
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from device_sdk.biometrics import SignProjection
-from device_sdk.biometrics.bounds import pair_rate, rate
+from device_sdk.biometrics.bounds import Rate, pair_rate, rate
 from device_sdk.biometrics.calibration import calibrate
+from device_sdk.biometrics.det_curve import det_points, draw_det
 from device_sdk.biometrics.embedding_encoder import EmbeddingEncoder
 from device_sdk.biometrics.whitening import grouped
 from device_sdk.cli import app
@@ -49,7 +52,7 @@ def test_the_command_makes_an_encoder_that_holds_what_it_promises(tmp_path: Path
     assert [length["impostor_tries"] for length in document["lengths"]] == [2 * 20 * 19 * 3] * 4
     assert [length["genuine_tries"] for length in document["lengths"]] == [120] * 4
     assert all(length["false_accepts"] <= 0.001 * length["impostor_tries"] for length in document["lengths"])
-    for picture in ("histogram.png", "rates.png", "subjects.png"):
+    for picture in ("histogram.png", "det.png", "subjects.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
@@ -95,6 +98,34 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["calibrate", str(tmp_path / "data.npz"), "--out", str(tmp_path), "--model", "m"])
 
     assert done.exit_code == 1 and "data.npz" in done.output
+
+
+def test_the_det_curve_of_normal_distances_is_a_straight_line_over_normal_deviates() -> None:
+    """What makes it a DET plot: under a logarithmic or linear scale the same distances give a bent curve."""
+    steps = (np.arange(4000) + 0.5) / 4000
+    genuine = [NormalDist(0.2, 0.02).inv_cdf(float(one)) for one in steps]
+    impostor = [NormalDist(0.3, 0.04).inv_cdf(float(one)) for one in steps]
+    figure, axes = plt.subplots()
+
+    draw_det(axes, genuine, impostor, 0.24, Rate(0, 4000, 0.0, 3 / 4000), rate([100] * 40, [4000] * 40))
+
+    x, y = (np.array(values, dtype=float) for values in axes.lines[0].get_data())
+    inside = (x > -2.5) & (x < 0) & (y > -2.5) & (y < 0)
+    assert np.count_nonzero(inside) > 1000
+    # t = 0.2 + 0.02 a = 0.3 + 0.04 b at a threshold t; FNMR has the deviate -a, FMR b.
+    assert np.abs(y[inside] - (-5 - 2 * x[inside])).max() < 0.02
+    for axis in (axes.xaxis, axes.yaxis):
+        ticks = {text.get_text(): at for text, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)}
+        assert ticks["1 %"] == NormalDist().inv_cdf(0.01) and ticks["20 %"] == NormalDist().inv_cdf(0.2)
+    plt.close(figure)
+
+
+def test_the_points_of_the_det_curve_are_counts() -> None:
+    at, fmr, fnmr = det_points([0.1, 0.2, 0.2, 0.4], [0.2, 0.3, 0.5])
+
+    assert at.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert (3 * fmr).round(9).tolist() == [0, 1, 2, 2, 3]
+    assert (4 * fnmr).round(9).tolist() == [3, 1, 1, 0, 0]
 
 
 def test_bounds_come_from_people_not_from_comparisons() -> None:

@@ -192,6 +192,7 @@ def test_captures_of_different_people_are_named_by_position() -> None:
     with pytest.raises(InconsistentCaptures, match="1 and 3") as caught:
         consistent(codes, accepts)
     assert caught.value.advice is Advice.ASK_USER
+    assert caught.value.positions == (1, 3)
 
 
 def test_a_code_given_directly_passes_unchanged() -> None:

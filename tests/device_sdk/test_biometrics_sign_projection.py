@@ -161,6 +161,7 @@ def test_the_length_of_an_embedding_does_not_matter(embedding: list[float], expo
         assert ENCODER_3.encode(scaled).packed() == code
 
 
+@settings(deadline=None)  # the reference counts in Python's integers, which a slow machine does not do in 200 ms
 @given(st.lists(embeddings, min_size=3, max_size=6))
 def test_enrolment_is_the_code_of_the_mean_direction(samples: list[list[float]]) -> None:
     """Each capture counts alike, however long its embedding is."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 _TESTS = Path(__file__).parent.parent
 for _folder in ("state_machine", "end_to_end"):
@@ -25,6 +26,7 @@ from state_machine_dealer import Dealt, deal  # noqa: E402
 
 from authsvc.services.template_rotation import issue_rotation_code  # noqa: E402
 from device_sdk import Device, KeyFile, Passphrase, VaultKey  # noqa: E402
+from device_sdk.cli import app  # noqa: E402
 from mpc.primitives.base64url import encode  # noqa: E402
 from mpc.provisioning.recipient import Recipient  # noqa: E402
 from mpc.provisioning.recipient_key import RecipientKey  # noqa: E402
@@ -39,10 +41,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
 
 
 def run(*arguments: str | Path, typed: str | None = None) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "device_sdk", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, input=typed, timeout=60)
+    """The command; where something is typed, in a process of its own."""
+    environment, words = {"COLUMNS": "200", "NO_COLOR": "1"}, list(map(str, arguments))
+    if typed is not None:
+        command = [sys.executable, "-m", "device_sdk", *words]
+        environment = {**os.environ, **environment}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, input=typed, timeout=60)
+    ended = CliRunner().invoke(app, words, env=environment, prog_name="tandem-device")
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    told = [line for line in ended.stderr.splitlines(keepends=True) if not line.startswith("{")]  # the server's logs
+    return subprocess.CompletedProcess(words, ended.exit_code, ended.stdout, "".join(told))
 
 
 def done(*arguments: str | Path, typed: str | None = None) -> str:

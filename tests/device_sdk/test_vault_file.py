@@ -240,7 +240,7 @@ def test_a_process_killed_at_any_moment_leaves_the_old_or_the_new_payload(
         vault.write(bytes(8) * repeats)
     interrupted = 0
 
-    for _ in range(25):
+    for _ in range(12):
         with _child(_WRITE_FOREVER, path, tmp_path / "key", repeats) as writer:
             assert writer.stdout is not None
             first = writer.stdout.readline()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from device_sdk.errors import VaultCorrupt
 from device_sdk.vault.provisioned import MAX_PROVISIONED_KEYS, ProvisionedKey
 from device_sdk.vault.state import MAX_CREDENTIALS, Credential, DeviceState, NextShares, PendingRotation
+from mpc.login.extension_outputs import CredProtect
 from mpc.login.messages import MAX_INDEX, Confirmation
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
@@ -82,6 +83,7 @@ def credential(key_share: KeyShare, sign_count: int, provisional: bool, not_afte
         provisional=provisional,
         created_at=7,
         not_after=not_after,
+        cred_protect=CredProtect(sign_count % 3 + 1),
     )
 
 
@@ -122,7 +124,7 @@ def test_every_state_comes_back_as_it_was(state: DeviceState) -> None:
 
 def test_a_vault_of_before_provisioning_opens_and_is_written_the_same() -> None:
     """Its fields are these; an update must neither lock its owner out nor change what an older release reads."""
-    state = replace(BARE, credentials=(credential(share(0), 4, False),))
+    state = replace(BARE, credentials=(credential(share(0), 3, False),))
     encoded = state.encode()
 
     values = cbor2.loads(encoded)
@@ -131,11 +133,12 @@ def test_a_vault_of_before_provisioning_opens_and_is_written_the_same() -> None:
         "base_ones", "epoch", "ot_index", "template", "credentials", "overtaken",
     }  # fmt: skip
     assert values["v"] == 1
-    assert not {"exponent", "not_after"} & set(values["credentials"][0])
+    assert not {"exponent", "not_after", "cred_protect"} & set(values["credentials"][0])
     decoded = DeviceState.decode(encoded)
     assert decoded.recipient is None and decoded.provisioned == ()
     assert decoded.credentials[0].key_share.key.exponent == 65537
     assert decoded.credentials[0].not_after is None
+    assert decoded.credentials[0].cred_protect is CredProtect.UV_OPTIONAL
 
 
 def full() -> DeviceState:
@@ -173,6 +176,8 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], None]] = {
     "a credential's exponent written out": lambda values: values["credentials"][0].update(exponent=65537),
     "a passkey's expiry beyond the bound": lambda values: values["credentials"][0].update(not_after=MAX_TIME_S + 1),
     "a passkey's expiry of another type": lambda values: values["credentials"][0].update(not_after="never"),
+    "the lowest credProtect written out": lambda values: values["credentials"][0].update(cred_protect=1),
+    "a credProtect level that there is not": lambda values: values["credentials"][0].update(cred_protect=4),
     "too many passkeys": lambda values: values.update(credentials=values["credentials"] * (MAX_CREDENTIALS + 1)),
     "an even modulus": lambda values: _waiting(modulus=values["provisioned"][0]["modulus"][:-1] + b"\x00")(values),
     "a modulus cut short": lambda values: _waiting(modulus=values["provisioned"][0]["modulus"][:-1])(values),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fido2.cose import PS256, RS256
 from fido2.utils import websafe_decode
+from fido2.webauthn import AuthenticatorData
 from people import Person, enrolled_device
 from real_server import ThreadServer, wait_until
 from relying_parties import RelyingParty
@@ -202,6 +203,21 @@ class TestWhichCredential:
         with pytest.raises(RelyingPartyNotAllowed):
             device.create(other.creation_options(), other.origin, person.capture())
         assert device.credentials() == []
+
+
+class TestCredProtect:
+    def test_the_level_is_signed_and_stays(self, device: Device, shop: RelyingParty, person: Person) -> None:
+        policy = {"credentialProtectionPolicy": "userVerificationRequired"}
+        options = shop.creation_options(extensions=policy)
+        answer = device.create(options, shop.origin, person.capture())
+        shop.register(options, answer)
+
+        data = AuthenticatorData(websafe_decode(answer["response"]["authenticatorData"]))
+        assert data.extensions == {"credProtect": 3}
+        assert [info.cred_protect for info in device.credentials()] == [3]
+        assert len(websafe_decode(login(device, shop, person)["response"]["authenticatorData"])) == 37
+        create(device, shop, person, user=b"another")
+        assert sorted(info.cred_protect for info in device.credentials()) == [1, 3]
 
 
 class TestExcludeList:

@@ -1,8 +1,9 @@
-"""`tandem-keys escrow` as people use it: real processes, files, and a real terminal."""
+"""`tandem-keys escrow` as people use it: files, a real terminal, and processes that are killed."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import itertools
 import os
 import pty
@@ -10,7 +11,6 @@ import re
 import secrets
 import select
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -18,10 +18,13 @@ import time
 from pathlib import Path
 
 import pytest
+from killed_dealer import killed_before_change
+from typer.testing import CliRunner
+
+from keys.escrow.cli import app
 
 NAMES = ("Ann", "Bob", "Chloé")
 _CODE = "from keys.escrow.cli import app; app()"
-_KILLED_DEALER = Path(__file__).with_name("killed_dealer.py")
 _WORDS = re.compile(r"----- words -----(.*?)----- end of words -----", re.DOTALL)
 
 
@@ -33,17 +36,10 @@ def kek(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", _CODE, *arguments],
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=60,
-        check=False,
-    )
+    with contextlib.chdir(folder):
+        ended = CliRunner().invoke(app, arguments, input=stdin, prog_name="tandem-keys escrow")
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return subprocess.CompletedProcess(arguments, ended.exit_code, ended.stdout, ended.stderr)
 
 
 def split(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -257,17 +253,8 @@ def test_a_split_killed_before_any_of_its_changes_leaves_no_list_unnoticed(tmp_p
         sheets, record = work / "sheets", work / "record.json"
         arguments = ["split", str(kek), "--threshold", "2", "--custodian", "Ann", "--custodian", "Bob"]
         arguments += ["--record", str(record), "--sheets", str(sheets)]
-        done = subprocess.run(
-            [sys.executable, str(_KILLED_DEALER), str(number), str(work), "escrow", *arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        if done.returncode == 0:
+        if not killed_before_change(number, work, ["escrow", *arguments]):
             break
-        assert done.returncode == -signal.SIGKILL, done.stderr
         killed += 1
         if record.exists():
             assert sheets.exists(), "the record says that the lists were made"

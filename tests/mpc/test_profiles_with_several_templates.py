@@ -156,11 +156,14 @@ def test_masked_inputs_around_the_adjusted_ratio(count: int) -> None:
     assert 0 < sum(expected) < 300
 
 
-@pytest.mark.parametrize("name", ["face-2048", "iris-2048"])
-def test_published_rules_at_their_edges(name: str) -> None:
-    """The limit is near enough, one bit more is too far. iris-4096 is the same circuit, and twice as slow to make."""
-    for count in range(2, PUBLISHED[name].max_templates + 1):
-        profile = PUBLISHED[name].with_templates(count)
+TURNED = replace(MASKED, columns=64, rotation=2, thresholds=(82, 80))
+
+
+@pytest.mark.parametrize("family", [PUBLISHED["face-2048"], TURNED], ids=lambda p: p.name)
+def test_the_last_distance_that_is_near_enough(family: Profile) -> None:
+    """The limit for so many is accepted, one bit more is not; with rotations too, as the irises have."""
+    for count in range(2, family.max_templates + 1):
+        profile = family.with_templates(count)
         n, generator = profile.code_bits, np.random.default_rng(count)
         limit = max(distance for distance in range(n // 2) if profile.accepts(distance, n))
         circuit: Circuit = profile.circuit

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from relying_party_authenticator import SoftwareAuthenticator, SoftwarePhone
+from relying_party_authenticator import SoftwareAuthenticator, SoftwareFacePhones, SoftwarePhone
 from relying_party_harness import ORIGIN, Browser, Clock
 
 from relying_party_demo import RelyingPartySettings, create_app
@@ -24,9 +24,14 @@ def phone() -> SoftwarePhone:
 
 
 @pytest.fixture
-def site(tmp_path: Path, clock: Clock, phone: SoftwarePhone) -> FastAPI:
+def faces() -> SoftwareFacePhones:
+    return SoftwareFacePhones()
+
+
+@pytest.fixture
+def site(tmp_path: Path, clock: Clock, phone: SoftwarePhone, faces: SoftwareFacePhones) -> FastAPI:
     settings = RelyingPartySettings(database=tmp_path / "site.sqlite", origin=ORIGIN)
-    return create_app(settings, phone, clock=clock)
+    return create_app(settings, phone, faces, clock=clock)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from fido2.webauthn import (
     CollectedClientData,
 )
 
+from relying_party_demo.face_phone_port import PhoneFault, PictureProblem, PicturesUnusable
 from relying_party_demo.phone_port import PhoneOutcome, Step, WhatEachPartySaw, Who
 
 UP, UV, AT = 0x01, 0x04, 0x40
@@ -116,10 +118,10 @@ class SoftwarePhone:
 
     def sign_in(self, options: dict[str, Any], origin: str, who: Who) -> PhoneOutcome:
         if who == "impostor":
-            return self._outcome(None, "the capture does not match the enrolled person (no_match)")
+            return self._outcome(None, "the capture does not match the enrolled person (no_match)", "no_match")
         return self._outcome(self.authenticator.get(options, origin), None)
 
-    def _outcome(self, response: dict[str, Any] | None, refusal: str | None) -> PhoneOutcome:
+    def _outcome(self, response: dict[str, Any] | None, refusal: str | None, code: str = "") -> PhoneOutcome:
         signature = response["response"].get("signature", "") if response else ""
         seen = WhatEachPartySaw(
             code_bits=2048,
@@ -130,7 +132,52 @@ class SoftwarePhone:
             steps=(Step("capture", 1.3), Step("oblivious transfer", 2.9), Step("round trip", 12.2)),
             signature_hex=websafe_decode(signature).hex(),
         )
-        return PhoneOutcome(response, refusal, seen)
+        return PhoneOutcome(response, refusal, seen, code)
+
+
+class SoftwareFacePhones:
+    """`FacePhones` over software authenticators: a picture is its owner's name, b"dark" is too dark.
+
+    The server never forgets b"stuck".
+    """
+
+    def __init__(self) -> None:
+        self.phones: dict[bytes, tuple[bytes, SoftwarePhone]] = {}
+        self.looked_at = 0
+
+    def is_enrolled(self, browser: bytes) -> bool:
+        return browser in self.phones
+
+    def enrol(self, browser: bytes, pictures: Sequence[bytes], options: dict[str, Any], origin: str) -> PhoneOutcome:
+        self._look_at(pictures)
+        if not 3 <= len(pictures) <= 10:
+            raise PicturesUnusable("Enrolling takes 3 to 10 pictures.")
+        if pictures[0] == b"no server":
+            raise PhoneFault("The server could not be reached.")
+        self.phones[browser] = (pictures[0], SoftwarePhone())
+        return self.phones[browser][1].register(options, origin)
+
+    def register(self, browser: bytes, picture: bytes, options: dict[str, Any], origin: str) -> PhoneOutcome | None:
+        self._look_at([picture])
+        return self.phones[browser][1].register(options, origin) if browser in self.phones else None
+
+    def sign_in(self, browser: bytes, picture: bytes, options: dict[str, Any], origin: str) -> PhoneOutcome | None:
+        self._look_at([picture])
+        if browser not in self.phones:
+            return None
+        owner, phone = self.phones[browser]
+        return phone.sign_in(options, origin, "owner" if picture == owner else "impostor")
+
+    def forget(self, browser: bytes) -> None:
+        if self.phones.pop(browser, (b"", None))[0] == b"stuck":
+            raise PhoneFault("The server did not erase its half.")
+
+    def _look_at(self, pictures: Sequence[bytes]) -> None:
+        self.looked_at += len(pictures)
+        dark = [at for at, picture in enumerate(pictures, start=1) if picture == b"dark"]
+        if dark:
+            problems = [PictureProblem(at, "face_too_dark", "The face is too dark.") for at in dark]
+            raise PicturesUnusable(f"{len(dark)} of {len(pictures)} pictures cannot be used.", problems)
 
 
 def _answer(credential: Credential, parts: dict[str, bytes]) -> dict[str, Any]:

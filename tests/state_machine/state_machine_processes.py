@@ -19,7 +19,6 @@ from state_machine_harness import (
     AGED,
     ENCODER,
     FACE,
-    GLASSES,
     PROFILE,
     SERVER_URL,
     Answer,
@@ -192,8 +191,6 @@ def device_until_killed(pipe: Connection, folder: str, now: float, die_at: int, 
             phone.device.rotate_template(argument, AGED)
         elif task == "add":
             phone.grow()
-        elif task == "remove":
-            phone.device.remove_template(0, GLASSES)
         elif task == "recipient":
             phone.device.recipient(renew=argument == "renew")
         elif task == "import":

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, ProgrammingError
-from state_machine_databases import snapshot
-from state_machine_harness import FACE, STRANGER, Clock, Phone, Server
+from state_machine_databases import copy_database, snapshot
+from state_machine_harness import FACE, STRANGER, Clock, Phone, Server, copy_vault
 
 from authsvc.services import checkpoints as checkpoint_writing
 from authsvc.services.audit_verification import Report, verify_log
@@ -33,27 +34,8 @@ from mpc.login.history import NO_HASH, event_hash
 class Tampered:
     """A log with three checkpoints and some events after the last, in the hands of the tamperer."""
 
-    def __init__(self, server: Server, phone: Phone) -> None:
-        self.server, self.owner = server, phone.id
-        self.documents: list[bytes] = []
-        for face in (FACE, STRANGER, FACE):
-            try:
-                phone.get(face)
-                phone.confirm()
-            except NoMatch:
-                pass
-            with server.store.write() as conn:
-                append_event(conn, at=server.clock(), name="code_issued", detail={"code": "0011"})
-            row = write_checkpoint(server.ctx)
-            assert row is not None
-            self.documents.append(row.document)
-            server.clock.advance(10)
-        phone.get()
-        phone.confirm()
-        with server.store.write() as conn:
-            append_event(conn, at=server.clock(), name="code_issued", detail={"code": "2233"})
-            for name in ("ix_events_chain", "ix_events_server_chain"):
-                conn.execute(text(f"DROP INDEX {name}"))
+    def __init__(self, server: Server, owner: bytes, documents: list[bytes]) -> None:
+        self.server, self.owner, self.documents = server, owner, documents
 
     def sql(self, statement: str, **values: Any) -> None:
         with self.server.store.write() as conn:
@@ -91,19 +73,64 @@ class Tampered:
         return {finding.kind for finding in self.verify(kept).findings}
 
 
-@pytest.fixture
-def log(folder: Path, clock: Clock, phone: Phone) -> Iterator[Tampered]:
+def written(server: Server, phone: Phone) -> list[bytes]:
+    """The documents of the three checkpoints."""
+    documents: list[bytes] = []
+    for face in (FACE, STRANGER, FACE):
+        try:
+            phone.get(face)
+            phone.confirm()
+        except NoMatch:
+            pass
+        with server.store.write() as conn:
+            append_event(conn, at=server.clock(), name="code_issued", detail={"code": "0011"})
+        row = write_checkpoint(server.ctx)
+        assert row is not None
+        documents.append(row.document)
+        server.clock.advance(10)
+    phone.get()
+    phone.confirm()
+    with server.store.write() as conn:
+        append_event(conn, at=server.clock(), name="code_issued", detail={"code": "2233"})
+        for name in ("ix_events_chain", "ix_events_server_chain"):
+            conn.execute(text(f"DROP INDEX {name}"))
+    return documents
+
+
+@dataclass(frozen=True)
+class Written:
+    """The folder of a database with such a log, which every test gets a copy of."""
+
+    folder: Path
+    owner: bytes
+    documents: list[bytes]
+    until: float
+
+
+@pytest.fixture(scope="module")
+def written_once(enrolled_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder, clock = tmp_path_factory.mktemp("written"), Clock()
+    copy_database(enrolled_folder, folder)
     worker = Server(folder, clock)
-    phone.network.serve = worker.serve
-    yield Tampered(worker, phone)
+    phone = Phone(copy_vault(enrolled_folder, folder / "phone"), worker)
+    documents = written(worker, phone)
+    phone.crash()
     worker.store.close()
+    return Written(folder, phone.id, documents, clock())
 
 
 @pytest.fixture
-def server(folder: Path, clock: Clock) -> Iterator[Server]:
-    """As in the other tests, but what is left at the end is not expected to be whole."""
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def log(folder: Path, clock: Clock, written_once: Written) -> Iterator[Tampered]:
+    copy_database(written_once.folder, folder)
+    clock.now = written_once.until
     worker = Server(folder, clock)
-    yield worker
+    assert write_checkpoint(worker.ctx, unless_within_s=1e9) is None  # it knows now which checkpoint is the last
+    yield Tampered(worker, written_once.owner, list(written_once.documents))
     worker.store.close()
 
 
@@ -473,18 +500,21 @@ def test_a_head_of_before_is_not_taken_by_a_process_that_has_seen_a_later_one(fo
 
 
 def test_an_older_copy_of_the_database_is_noticed_by_a_checkpoint_kept_elsewhere(
-    folder: Path, clock: Clock, phone: Phone, server: Server
+    enrolled_folder: Path, folder: Path, clock: Clock
 ) -> None:
     """Everything in the copy is genuine; only what was taken out of the house tells."""
-    write_checkpoint(server.ctx)
-    server.close()
+    copy_database(enrolled_folder, folder)
+    worker = Server(folder, clock)
+    write_checkpoint(worker.ctx)
+    worker.close()
     restore = snapshot(folder)
     worker = Server(folder, clock)
-    phone.network.serve = worker.serve
+    phone = Phone(copy_vault(enrolled_folder, folder / "phone"), worker)
     phone.get()
     assert phone.confirm()
     later = write_checkpoint(worker.ctx)
     assert later is not None
+    phone.crash()
     worker.close()
 
     restore()

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from state_machine_databases import assert_sound, copy_database
+from state_machine_databases import ON_ONE_DATABASE, assert_sound, copy_database
 from state_machine_harness import LOGINS, Clock, Phone, Server, copy_vault, opened_message
 from state_machine_processes import RemoteServer, enrol, run_device
 from state_machine_thief import crafted_login
@@ -150,6 +150,7 @@ def test_a_phone_killed_at_any_write_of_its_enrolment_enrols_again(
     server.close()
 
 
+@ON_ONE_DATABASE
 @pytest.mark.parametrize(("task", "fewest_writes"), [("create", 4), ("get", 5)])
 def test_a_phone_killed_at_any_write_of_a_ceremony_signs_in_afterwards(
     enrolled_folder: Path,
@@ -182,6 +183,7 @@ def test_a_phone_killed_at_any_write_of_a_ceremony_signs_in_afterwards(
     assert kills(scenario) >= 3 * fewest_writes
 
 
+@ON_ONE_DATABASE
 def test_a_phone_killed_at_any_write_of_its_recovery_recovers_with_the_same_code(
     enrolled_folder: Path, tmp_path: Path, clock: Clock, kills: Callable[[Callable[[int], bool]], int]
 ) -> None:

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from state_machine_databases import copy_database
+from state_machine_databases import ON_ONE_DATABASE, copy_database
 from state_machine_dealer import Dealt, deal
 from state_machine_harness import PAIR, Clock, Phone, Server, copy_vault
 from state_machine_processes import run_device
@@ -52,6 +52,7 @@ def held_once(phone: Phone, key_id: bytes) -> str:
     return "waits" if waits else "in use"
 
 
+@ON_ONE_DATABASE
 def test_a_phone_killed_at_any_write_of_an_import_imports_again(
     enrolled_folder: Path, tmp_path: Path, clock: Clock
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_phone_killed_at_any_write_of_an_import_imports_again(
     assert until_one_lives(scenario) == 3  # before the write, in it, after it
 
 
+@ON_ONE_DATABASE
 @pytest.mark.parametrize("answer", ["", "renew"])
 def test_a_phone_killed_while_it_makes_a_recipient_has_the_old_one_or_the_new_one(
     enrolled_folder: Path, tmp_path: Path, clock: Clock, answer: str
@@ -101,6 +103,7 @@ def test_a_phone_killed_while_it_makes_a_recipient_has_the_old_one_or_the_new_on
     assert until_one_lives(scenario) == (3 if answer else 0)
 
 
+@ON_ONE_DATABASE
 def test_a_phone_killed_at_any_write_of_a_registration_never_loses_or_doubles_the_key(
     enrolled_folder: Path, tmp_path: Path, clock: Clock
 ) -> None:

@@ -453,7 +453,7 @@ def test_a_clock_set_back_on_the_phone_does_not_revive_a_key(phone: Phone, serve
     """The server has a clock too, and no signature comes about without it."""
     dealt = with_waiting_key(phone, server, not_after=int(clock()) + 10)
     clock.advance(11)
-    phone.device._clock = Clock(clock() - 100)
+    phone.device.authenticator.clock = Clock(clock() - 100)
 
     with pytest.raises(ProvisionedKeyRefused):
         phone.create("grace")
@@ -485,7 +485,7 @@ def test_an_expired_passkey_asks_for_no_finger(phone: Phone, server: Server, clo
         phone.device.create({**creation_options("grace"), "excludeCredentials": allowed}, ORIGIN, FACE)
 
     assert vault_bytes(phone) == before and len(phone.network.requests) == sent
-    phone.device._clock = Clock(until)
+    phone.device.authenticator.clock = Clock(until)
     with pytest.raises(ServerRefused) as fault:
         phone.get(credential_id=dealt.key_id())
     assert fault.value.code == "credential_not_usable", "the server's clock decides"

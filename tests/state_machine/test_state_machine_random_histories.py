@@ -312,7 +312,7 @@ def test_random_histories_keep_the_invariants(enrolled_folder: Path) -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=25,
             deadline=None,
             # Shrinking a history takes longer than reading it: every step of the failing one is printed.

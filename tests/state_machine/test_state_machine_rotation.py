@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from state_machine_databases import copy_database, snapshot
+from state_machine_databases import ON_ONE_DATABASE, copy_database, snapshot
 from state_machine_harness import (
     AGED,
     CONFIRMATIONS,
@@ -399,6 +399,7 @@ def test_only_an_enrolment_in_service_gets_a_code(phone: Phone, server: Server, 
         server.rotation_code(phone.id, without_match=True)
 
 
+@ON_ONE_DATABASE
 def test_a_phone_killed_at_any_write_of_its_rotation_keeps_one_of_the_templates(
     enrolled_folder: Path, tmp_path: Path, clock: Clock
 ) -> None:

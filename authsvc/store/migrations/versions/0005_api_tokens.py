@@ -48,11 +48,11 @@ def downgrade() -> None:
     """Remove them: every token and session ends, and a rotation whose answer was lost cannot be told any more.
 
     The older code knows neither rotations, nor their codes and logins, nor erased enrolments. Unused rotation codes
-    go, a rotation's login becomes an ordinary one, one that was begun in service is given up, and what is left of an
-    erased enrolment becomes a revoked one.
+    go, a login that signed for nobody becomes an ordinary one, a rotation that was begun in service is given up, and
+    what is left of an erased enrolment becomes a revoked one.
     """
     op.execute("DELETE FROM codes WHERE purpose IN ('rotate', 'rotate_unmatched')")
-    op.execute("UPDATE logins SET kind = 'get' WHERE kind = 'rotate'")
+    op.execute("UPDATE logins SET kind = 'get' WHERE kind IN ('rotate', 'verify')")
     op.execute(
         "UPDATE enrolments SET sealed_pending_base_ot = NULL, pending_base_ot_id = NULL"
         " WHERE status IN ('active', 'quarantined')"
