@@ -18,6 +18,7 @@ from mpc.errors import ProtocolAbort
 from mpc.garbling.hashing import tables_bytes
 from mpc.login import device_side
 from mpc.login.device_side import DeviceLogin, DeviceLoginState, LoginRequest, Match, Probe
+from mpc.login.template import TemplateShare
 from mpc.primitives.rng import Rng
 
 _MAX_RESTARTS = 3
@@ -34,6 +35,8 @@ class JointLogin:
     authenticator_data: Callable[[Credential], bytes]
     """authenticatorData for the credential with its counter already advanced."""
     probe: BinaryCode = field(repr=False)
+    change: Callable[[TemplateShare], TemplateShare] = lambda share: share
+    """What becomes of this device's template share with the next epoch."""
     on_match: Callable[[DeviceState], DeviceState] = lambda state: state
     """What else becomes durable together with the next shares, before anything is released."""
 
@@ -80,6 +83,7 @@ def _one_attempt(
                 authenticator_data=authenticator_data,
                 client_data_hash=wanted.client_data_hash.digest,
                 confirmation=state.next.confirmation if state.next else None,
+                change=wanted.change,
             ),
             _probe(upcoming, wanted.probe),
         )

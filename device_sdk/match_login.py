@@ -17,6 +17,7 @@ from device_sdk.state_store import StateStore
 from device_sdk.transport import ServerProblem
 from device_sdk.vault.state import DeviceState
 from mpc.login.authenticator_data import assertion_data
+from mpc.login.template import TemplateShare
 from mpc.primitives.rng import Rng
 
 MATCH_TIMEOUT_S = 60.0
@@ -34,6 +35,7 @@ def show_match(
     now: float,
     report: ReportBuilder,
     kind: str = "get",
+    change: Callable[[TemplateShare], TemplateShare] = lambda share: share,
     on_match: Callable[[DeviceState], DeviceState] = lambda state: state,
 ) -> None:
     """One login with any passkey that the server takes. Call with `store.in_flight` held. now: Unix seconds.
@@ -52,6 +54,7 @@ def show_match(
             client_data_hash=challenge,
             authenticator_data=lambda current: assertion_data(current.rp_id, current.sign_count),
             probe=probe,
+            change=change,
             on_match=on_match,
         )
         try:

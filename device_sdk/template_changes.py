@@ -136,7 +136,8 @@ class TemplateChanger:
                     deadline=Deadline(MATCH_TIMEOUT_S),
                     now=self.now,
                     report=self.report,
-                    on_match=lambda state, change=change: _with(change, state, after),  # type: ignore[misc]
+                    change=change.applied,
+                    on_match=lambda state: _with(state, after),
                 )
             except ServerRefused as fault:
                 if fault.code != "wrong_state":
@@ -180,8 +181,7 @@ class TemplateChanger:
         return True
 
 
-def _with(change: _Change, state: DeviceState, after: Profile) -> DeviceState:
+def _with(state: DeviceState, after: Profile) -> DeviceState:
     """The next epoch's shares are those of the templates after the change."""
     assert state.next is not None
-    upcoming = replace(state.next, template=change.applied(state.next.template), templates=after.templates)
-    return replace(state, next=upcoming)
+    return replace(state, next=replace(state.next, templates=after.templates))

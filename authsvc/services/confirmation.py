@@ -16,7 +16,14 @@ from ..observation import login_came_to
 from ..store.credentials import load_credential, set_credential_share
 from ..store.enrolments import EnrolmentChanges, EnrolmentRow, EnrolmentStatus, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
-from ..store.logins import LoginRow, confirm_login, drop_pending_changes, pending_logins, void_token_hashes
+from ..store.logins import (
+    LoginRow,
+    confirm_login,
+    drop_pending_changes,
+    forget_dropped,
+    pending_logins,
+    void_token_hashes,
+)
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
 from .login_events import confirmed_event
@@ -62,12 +69,14 @@ def apply_confirmation(
         refusal = None
         for row in pending_logins(conn, enrolment_id):
             if row.token_hash is not None and hmac.compare_digest(row.token_hash, received.token_hash):
-                if row.ot_index == received.ot_index:
-                    if _advance(ctx, conn, enrolment, row):  # C2
-                        login_came_to("confirmed")
-                        return enrolment.epoch + 1
-                    refusal = Refused("unknown_login", epoch=enrolment.epoch)
+                if row.ot_index == received.ot_index and _advance(ctx, conn, enrolment, row):  # C2
+                    login_came_to("confirmed")
+                    return enrolment.epoch + 1
                 break
+        # Told in this epoch, its device takes the login back (row D6). Whoever still has such a token when the epoch is
+        # over was confirmed less than another device, like any other void one.
+        if forget_dropped(conn, enrolment_id, received.token_hash):
+            refusal = Refused("unknown_login", epoch=enrolment.epoch)
         if refusal is None:
             void = [h for h in void_token_hashes(conn, enrolment_id) if hmac.compare_digest(h, received.token_hash)]
             if not void:
@@ -91,7 +100,6 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
     session_id, rho = open_refresh(key, row, enrolment.epoch)
     epoch, now, chain = enrolment.epoch + 1, ctx.clock(), EnrolmentChain(enrolment)
     template = open_template(key, enrolment, profile)
-    template = refreshed_template(template, session_id, rho, enrolment.id)
     change = None
     if row.kind == "change":
         change = changed(ctx, conn, key, enrolment, profile, template)
@@ -99,7 +107,9 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
             drop_pending_changes(conn, enrolment.id)
             update_enrolment(conn, enrolment.id, change_challenge=None, sealed_change=None, updated_at=now)
             return False
+        # Refreshed with the others from here on: what was announced in this epoch fits no share of the next.
         template = change.template
+    template = refreshed_template(template, session_id, rho, enrolment.id)
     credential = load_credential(conn, row.credential_id)
     # Revoked meanwhile: its share is gone, and the rest of the confirmation still holds.
     if credential is not None and credential.status != "revoked":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import update
 from state_machine_harness import (
@@ -44,7 +45,7 @@ from device_sdk.vault.keys import KeyFile
 from mpc.login.device_side import DeviceLogin, Match
 from mpc.login.messages import Confirmation, Message3
 from mpc.login.profile import Profile
-from mpc.login.template import TemplateShare
+from mpc.login.template import TemplateShare, xor
 from mpc.login.template_messages import AddTemplate, RemoveTemplate
 
 TWO, THREE = GROWING.with_templates(2), GROWING.with_templates(3)
@@ -270,6 +271,17 @@ def test_a_share_of_another_profile(thief: Thief, phone: Phone, server: Server, 
     assert server.dump() == before
 
 
+def test_a_backup_of_the_announcement_and_a_vault_of_the_next_epoch(phone: Phone, server: Server) -> None:
+    """Shares of two epochs do not fit each other, that of a template which came in between included."""
+    phone.grow()
+    announced = AddTemplate.decode(phone.network.sent(ADD)[-1].body)  # what a backup of that epoch holds, opened
+
+    own = phone.state.template.codes[64:]
+
+    assert xor(announced.share.codes, own) != np.packbits(GLASSES, bitorder="little").tobytes()
+    assert phone.get(GLASSES) > 0 and phone.confirm()
+
+
 def test_more_than_the_maximum(thief: Thief, phone: Phone, server: Server) -> None:
     """Whatever number he says it is."""
     phone.grow()
@@ -353,7 +365,7 @@ def test_a_copy_with_a_template_that_was_removed_is_caught_too(phone: Phone, fol
 def test_a_copy_and_the_phone_both_show_a_match_and_one_change_is_made(
     phone: Phone, folder: Path, server: Server
 ) -> None:
-    """The later announcement stands; the earlier match is never taken for it, on either device."""
+    """The later announcement stands; the earlier match is never taken for it, and proves that there are two devices."""
     clone = phone.clone(folder / "clone", server)
     clone.store.change(lambda state: replace(state, profile=GROWING))
     phone.network.plan(CONFIRMATIONS, lose_request)
@@ -361,11 +373,29 @@ def test_a_copy_and_the_phone_both_show_a_match_and_one_change_is_made(
     assert clone.grow(BEARD) is True
 
     with pytest.raises(TandemError):
-        phone.get()  # the copy was confirmed: the phone has been overtaken, and learns so
+        phone.get()  # the copy was confirmed: the phone's token is of a login that lost against it
 
-    assert phone.state.overtaken and server.events(phone.id).count("template_added") == 1
-    assert clone.get(BEARD) > 0
+    row = server.enrolment(phone.id)
+    assert (row.status, row.status_reason) == ("quarantined", "clone_proved")
+    assert server.events(phone.id).count("template_added") == 1
+    with pytest.raises(TandemError):
+        clone.get(BEARD)
     clone.crash()
+
+
+def test_a_dropped_match_that_its_device_asked_about_proves_nothing(phone: Phone, server: Server) -> None:
+    """The device takes the login back when it is told; what arrives again later must not turn against it."""
+    with pytest.raises(NoMatch):
+        phone.grow(BEARD, match=STRANGER)
+    phone.network.plan(CONFIRMATIONS, lose_request)
+    assert phone.grow() is False
+    assert server.serve(phone.network.sent(ADD)[0]).code == "ok"  # the earlier announcement, late
+    assert phone.get() > 0 and phone.confirm()
+
+    assert server.serve(phone.network.sent(CONFIRMATIONS)[-2]).code == "unknown_login"
+    assert phone.grow() is True
+    assert server.serve(phone.network.sent(CONFIRMATIONS)[-3]).code == "unknown_login"
+    assert server.enrolment(phone.id).status == "active"
 
 
 def test_somebody_elses_enrolment(phone: Phone, folder: Path, server: Server) -> None:

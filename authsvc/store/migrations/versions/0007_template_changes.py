@@ -41,7 +41,7 @@ def downgrade() -> None:
             " read; have their devices remove what was added, or revoke them, first"
         )
     op.execute("UPDATE logins SET state = 'failed', token_hash = NULL, sealed_rho = NULL"
-               " WHERE kind = 'change' AND state = 'pending'")  # fmt: skip
+               " WHERE kind = 'change' AND state IN ('pending', 'failed')")  # fmt: skip
     op.execute("UPDATE logins SET kind = 'get' WHERE kind = 'change'")
     for column in ("sealed_change", "change_challenge", "templates"):
         op.drop_column("enrolments", column)
