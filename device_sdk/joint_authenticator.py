@@ -31,6 +31,8 @@ from mpc.login.user_verification import VerificationMethod, verification_method
 from mpc.login.verification import verification_challenge
 from mpc.primitives.rng import Rng
 
+_LOOK_EVERY_S = 0.05
+
 
 class JointAuthenticator:
     """One enrolment's passkeys. No call gives a signature without a match of the probe that it was given.
@@ -151,13 +153,24 @@ class JointAuthenticator:
     ) -> Iterator[RunningCeremony]:
         """One ceremony at a time; afterwards the report is kept."""
         try:
-            with self._store.in_flight:
+            with self._turn(deadline):
                 self.settle_outstanding()
                 yield RunningCeremony(
                     self.rng, self._store, self._api, self._confirmer, deadline, report, client_data_hash, probe
                 )
         finally:
             self.last_ceremony = report.finish()
+
+    @contextlib.contextmanager
+    def _turn(self, deadline: Deadline) -> Iterator[None]:
+        """The store's `in_flight`, waited for until the deadline or its cancellation."""
+        while not self._store.in_flight.acquire(timeout=min(deadline.remaining_s(), _LOOK_EVERY_S)):
+            pass
+        try:
+            deadline.remaining_s()
+            yield
+        finally:
+            self._store.in_flight.release()
 
     def _revoke_at_server(self, credential_ids: Sequence[bytes]) -> None:
         """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""
