@@ -62,7 +62,7 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
     """
     key = PairingKey.load_or_make(pairing_file(settings.vault))
     with _listener(settings.port) as listener:
-        port = int(listener.getsockname()[1])
+        port, listening_since = int(listener.getsockname()[1]), time.time()
         vault = VaultFile.open(settings.vault, settings.vault_key)
         try:
             store = StateStore.load(vault)
@@ -81,7 +81,12 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
                 timed=_appended_to(settings.timings) if settings.timings else lambda timing: None,
             )
             app = create_application(
-                ceremonies, key, port=port, server=_host(state.server_url), profile=state.profile.name
+                ceremonies,
+                key,
+                port=port,
+                listening_since=listening_since,
+                server=_host(state.server_url),
+                profile=state.profile.name,
             )
             config = uvicorn.Config(
                 app,

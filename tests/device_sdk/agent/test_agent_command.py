@@ -101,7 +101,7 @@ def status(port: int, key: PairingKey) -> object:
         "Origin": extension_origin(),
         "X-Tandem-Time": time_ms,
         "X-Tandem-Nonce": nonce,
-        "X-Tandem-Mac": key.request_mac("POST", "/v1/status", time_ms, nonce, body),
+        "X-Tandem-Mac": key.request_mac("POST", f"127.0.0.1:{port}", "/v1/status", time_ms, nonce, body),
     }
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/status", body, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:

@@ -148,6 +148,35 @@ def test_a_request_counts_once_and_for_a_minute(device: Device) -> None:
     play(device, scenario)
 
 
+def test_a_request_to_another_port_is_not_served_here(device: Device) -> None:
+    """Another user's program took the paired port, and the agent was started on another.
+
+    Passed on, requests would be answered through that program: it would see the window's address and the signature.
+    """
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        body = job_body()
+        for host in ("127.0.0.1:8654", "127.0.0.1", ""):
+            assert_nothing(await agent.raw("POST", "/v1/jobs", agent.signed("/v1/jobs", body, host=host), body), 401)
+        assert not agent.book._jobs
+
+    play(device, scenario)
+
+
+def test_a_request_from_before_the_agent_took_its_port_is_refused(device: Device) -> None:
+    """Whoever listened there before may have kept it; new to this agent and fresh, it would open a window to them."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        agent.wall_clock.now -= 3600.001
+        kept, body = agent.signed("/v1/jobs", job_body()), job_body()
+        agent.wall_clock.now += 10.0
+        assert_nothing(await agent.raw("POST", "/v1/jobs", kept, body), 401)
+        assert not agent.book._jobs
+        await agent.post("/v1/status", {})
+
+    play(device, scenario)
+
+
 def test_an_answer_proves_the_key_for_its_own_request_only(device: Device) -> None:
     """Or a program in the agent's place could answer with what it heard the agent say."""
 
