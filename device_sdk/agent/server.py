@@ -27,6 +27,7 @@ from device_sdk.vault import VaultFile, VaultKey
 SHORTEST_S = 15.0
 _ADDRESS = "127.0.0.1"
 _BACKLOG = 64
+_HEAD_BYTES_MAX = 32 << 10
 
 
 class PortTaken(ValueError):
@@ -90,6 +91,9 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
             )
             config = uvicorn.Config(
                 app,
+                # httptools would hold a request head of any size, whoever sends it.
+                http="h11",
+                h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
                 log_level="error",
                 access_log=False,
                 server_header=False,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,7 @@ def test_the_agent_listens_on_this_machine_only_and_leaves_the_vault_free(vault:
         key = PairingKey.load(pairing_file(vault))
         assert run("pairing-code", vault, "--port", port) == key.code(port) + "\n"
         assert status(port, key) == {"profile": "sim-2048", "sensor": "simulated", "passkeys": 0}
+        assert header_bytes_taken(port) < 1 << 20
         assert "taken; choose another" in run("agent", vault, "--port", port, "--simulated-person", PERSON)
         assert "open in another process" in run("agent", vault, "--port", "0", "--simulated-person", PERSON)
     finally:
@@ -93,6 +96,19 @@ def listening_addresses(port: int) -> set[str]:
             if state == "0A" and int(address.split(":")[1], 16) == port:
                 found.add(address.split(":")[0])
     return found
+
+
+def header_bytes_taken(port: int) -> int:
+    """How much of an endless request head any program on this machine can have the agent hold."""
+    sent = 0
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        with suppress(OSError):
+            while sent < 16 << 20:
+                connection.sendall(b"a%d: " % sent + b"x" * 8192 + b"\r\n")
+                sent += 8192
+                time.sleep(0.001)
+    return sent
 
 
 def status(port: int, key: PairingKey) -> object:
