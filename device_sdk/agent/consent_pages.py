@@ -9,7 +9,8 @@
 | POST /page/ID/wait | the state, once it changes or after four seconds |
 
 A window is told from any other by its cookie, which no script reads and no other site's request carries, and by a token
-in the page against forged requests. The addresses themselves cannot be guessed. `HttpGuard` stands before all of it.
+in the page against forged requests. Other servers of 127.0.0.1 can set cookies, too; not knowing the name of this one,
+none puts another in its place. The addresses themselves cannot be guessed. `HttpGuard` stands before all of it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from device_sdk.credential_info import CredentialInfo
 from mpc.primitives import base64url
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_COOKIE = "tandem_consent"
 _CSRF_HEADER = "x-tandem-csrf"
 _SMALL_BODY_BYTES = 1024
 _NAME_CHARACTERS = 64
@@ -71,7 +71,7 @@ class ConsentPages:
             return self._gone()
         answer = await self._show(request, job)
         # The path keeps it from other servers on 127.0.0.1, which a browser takes for the same site.
-        answer.set_cookie(_COOKIE, job.page.cookie, path=_address(job), httponly=True, samesite="strict")
+        answer.set_cookie(_cookie_of(job.page.page_id), job.page.cookie, path=_address(job), httponly=True, samesite="strict")
         return answer
 
     async def _show(self, request: Request, job: Job) -> Response:
@@ -124,7 +124,8 @@ class ConsentPages:
 
         async def answer(request: Request) -> Response:
             try:
-                job = self._book.shown_on(request.path_params["page"], request.cookies.get(_COOKIE, ""))
+                page = request.path_params["page"]
+                job = self._book.shown_on(page, request.cookies.get(_cookie_of(page), ""))
                 return await endpoint(request, job)
             except NoSuchJob:
                 return self._gone()
@@ -150,6 +151,10 @@ class ConsentPages:
 
 def _address(job: Job) -> str:
     return f"/page/{job.page.page_id}"
+
+
+def _cookie_of(page_id: str) -> str:
+    return f"tandem_{page_id}"
 
 
 def _state(job: Job) -> dict[str, Any]:

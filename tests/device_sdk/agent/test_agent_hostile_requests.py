@@ -239,7 +239,7 @@ def test_a_window_opens_once_and_with_its_cookie(device: Device) -> None:
         one, other = [await agent.window(job) for job in jobs]
         site = {"Sec-Fetch-Site": "none"}
         assert (await agent.raw("GET", jobs[0]["consent"], site)).status_code == 404
-        for cookie in ("", "tandem_consent=x", _cookie(other)):
+        for cookie in ("", _cookie(one).split("=")[0] + "=x", _cookie(other)):
             assert (await agent.raw("GET", one.address, {**site, "Cookie": cookie})).status_code == 404
         crossed = {"Origin": ADDRESS, "Sec-Fetch-Site": "same-origin", "X-Tandem-Csrf": other.csrf}
         answer = await agent.raw("POST", f"{one.address}/consent", {**crossed, "Cookie": _cookie(one)}, b"enrolled")
@@ -247,6 +247,18 @@ def test_a_window_opens_once_and_with_its_cookie(device: Device) -> None:
         assert (await agent.raw("GET", one.address, {**site, "Cookie": _cookie(one)})).status_code == 200  # a reload
 
     assert play(device, scenario).sensor.captures == 0
+
+
+def test_another_server_of_this_machine_puts_no_cookie_in_the_windows_place(device: Device) -> None:
+    """Browsers tell cookies apart by path and not by port: one for / comes with every request, after the window's."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        windows = [await agent.window(await agent.ask("get", request_options())) for _ in range(2)]
+        tossed = "; ".join(f"{_cookie(known).split('=')[0]}=x" for known in windows[:1])
+        cookies = f"{_cookie(windows[1])}; {tossed}; tandem_consent=x"
+        assert (await windows[1].post("wait", "-1", Cookie=cookies)).status_code == 200
+
+    play(device, scenario)
 
 
 def test_the_window_is_narrowed(device: Device) -> None:
