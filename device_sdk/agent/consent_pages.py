@@ -41,6 +41,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _CSRF_HEADER = "x-tandem-csrf"
 _SMALL_BODY_BYTES = 1024
 _NAME_CHARACTERS = 64
+_MARKS_IN_A_ROW = 3  # written languages need no more
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols of which nothing is seen
 
 Endpoint = Callable[[Request, Job], Awaitable[Response]]
 
@@ -177,7 +179,16 @@ def _account(held: CredentialInfo) -> dict[str, str]:
 
 
 def _shown(text: str) -> str:
-    """A name that a site chose: on one line, bounded, and without characters that turn or hide what follows."""
-    plain = "".join(" " if letter.isspace() else letter for letter in text)
-    kept = "".join(letter for letter in plain if letter == " " or unicodedata.category(letter)[0] != "C").strip()
-    return kept if len(kept) <= _NAME_CHARACTERS else kept[: _NAME_CHARACTERS - 1] + "…"
+    """A name that a site chose: on one line, bounded, without characters that turn, hide or cover what is around it."""
+    kept: list[str] = []
+    marks = 0
+    for letter in text:
+        category = unicodedata.category(letter)
+        # Piled up, marks grow over the lines above, the origin's among them.
+        marks = marks + 1 if category[0] == "M" else 0
+        if letter.isspace() or letter in _BLANK:
+            kept.append(" ")
+        elif category[0] != "C" and marks <= _MARKS_IN_A_ROW:
+            kept.append(letter)
+    name = "".join(kept).strip()
+    return name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from agent_harness import ADDRESS, HOST, AgentUnderTest, Window, play
-from agent_options import request_options
+from agent_options import creation_options, request_options
 
 from device_sdk import Device
 from device_sdk.agent.extension_identity import extension_origin
@@ -298,6 +298,27 @@ def test_names_of_sites_and_people_are_shown_as_text(device: Device) -> None:
         html = (await agent.window(await agent.ask("create", options))).html
         assert "<img src=x" not in html and "&lt;img src=x" in html
         assert "‮" not in html and "x" * 65 not in html
+
+    play(device, scenario)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a" + "\u0301" * 60, "a" + "\u0301" * 3),
+        ("Nguye\u0302\u0303n \u0928\u093f", "Nguye\u0302\u0303n \u0928\u093f"),
+        ("\u3164\u2800\uffa0", "an account without a name"),
+        ("\u2066ann\u2069\u200b\u2028bob", "ann bob"),
+    ],
+)
+def test_a_name_covers_nothing_and_does_not_pass_for_none(device: Device, name: str, shown: str) -> None:
+    """Dozens of accents on one letter are drawn over the lines around it; blank letters look like no name at all."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        options = creation_options("ann")
+        options["user"] = {"id": "AAAA", "name": name, "displayName": ""}
+        html = (await agent.window(await agent.ask("create", options))).html
+        assert f"<bdi>{shown}</bdi>" in html
 
     play(device, scenario)
 
