@@ -26,16 +26,22 @@ def create_application(
     key: PairingKey,
     *,
     port: int,
+    listening_since: float,
     server: str,
     profile: str,
     wall_clock: Callable[[], float] = time.time,
 ) -> Starlette:
-    """`server` and `profile`: the enrolment's, to be shown. `wall_clock`: Unix seconds, for the age of requests."""
-    api = ExtensionApi(ceremonies, key, ProvenRequests(key, wall_clock), profile=profile)
+    """`server` and `profile`: the enrolment's, to be shown. `wall_clock`: Unix seconds, for the age of requests.
+
+    `listening_since`: by that clock, when the port was taken.
+    """
+    host = f"127.0.0.1:{port}"
+    proven = ProvenRequests(key, wall_clock, host=host, since=listening_since)
+    api = ExtensionApi(ceremonies, key, proven, profile=profile)
     pages = ConsentPages(ceremonies, server=server)
     guard = Middleware(
         HttpGuard,
-        host=f"127.0.0.1:{port}",
+        host=host,
         extension_origin=extension_origin(),
         camera=ceremonies.sensor.kind == "pictures",
     )

@@ -18,7 +18,7 @@ from device_sdk.authenticator.options import (
     parse_creation_options,
     parse_request_options,
 )
-from device_sdk.authenticator.origin import Origin, parse_origin, relying_party_id
+from device_sdk.authenticator.origin import Origin, parse_origin, relying_party_id, site_of
 from device_sdk.credential_info import CredentialInfo
 from device_sdk.errors import InvalidOptions, NotAllowed, Security
 from device_sdk.expiry import is_expired
@@ -51,6 +51,11 @@ class CeremonyRequest:
     rp_id: str
     wanted: CreationOptions | RequestOptions = field(repr=False)
     options: dict[str, Any] = field(repr=False)
+
+    @property
+    def site(self) -> str:
+        """Whose windows are counted together: one party can have any number of names."""
+        return site_of(self.origin)
 
     @property
     def timeout_s(self) -> float:

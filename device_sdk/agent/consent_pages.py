@@ -9,7 +9,8 @@
 | POST /page/ID/wait | the state, once it changes or after four seconds |
 
 A window is told from any other by its cookie, which no script reads and no other site's request carries, and by a token
-in the page against forged requests. The addresses themselves cannot be guessed. `HttpGuard` stands before all of it.
+in the page against forged requests. Other servers of 127.0.0.1 can set cookies, too; not knowing the name of this one,
+none puts another in its place. The addresses themselves cannot be guessed. `HttpGuard` stands before all of it.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from device_sdk.credential_info import CredentialInfo
 from mpc.primitives import base64url
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_COOKIE = "tandem_consent"
 _CSRF_HEADER = "x-tandem-csrf"
 _SMALL_BODY_BYTES = 1024
 _NAME_CHARACTERS = 64
+_MARKS_IN_A_ROW = 3  # written languages need no more
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols of which nothing is seen
 
 Endpoint = Callable[[Request, Job], Awaitable[Response]]
 
@@ -71,7 +73,7 @@ class ConsentPages:
             return self._gone()
         answer = await self._show(request, job)
         # The path keeps it from other servers on 127.0.0.1, which a browser takes for the same site.
-        answer.set_cookie(_COOKIE, job.page.cookie, path=_address(job), httponly=True, samesite="strict")
+        answer.set_cookie(_cookie_of(job.page.page_id), job.page.cookie, path=_address(job), httponly=True, samesite="strict")
         return answer
 
     async def _show(self, request: Request, job: Job) -> Response:
@@ -124,7 +126,8 @@ class ConsentPages:
 
         async def answer(request: Request) -> Response:
             try:
-                job = self._book.shown_on(request.path_params["page"], request.cookies.get(_COOKIE, ""))
+                page = request.path_params["page"]
+                job = self._book.shown_on(page, request.cookies.get(_cookie_of(page), ""))
                 return await endpoint(request, job)
             except NoSuchJob:
                 return self._gone()
@@ -152,6 +155,10 @@ def _address(job: Job) -> str:
     return f"/page/{job.page.page_id}"
 
 
+def _cookie_of(page_id: str) -> str:
+    return f"tandem_{page_id}"
+
+
 def _state(job: Job) -> dict[str, Any]:
     """What the page's script goes by."""
     return {
@@ -172,7 +179,16 @@ def _account(held: CredentialInfo) -> dict[str, str]:
 
 
 def _shown(text: str) -> str:
-    """A name that a site chose: on one line, bounded, and without characters that turn or hide what follows."""
-    plain = "".join(" " if letter.isspace() else letter for letter in text)
-    kept = "".join(letter for letter in plain if letter == " " or unicodedata.category(letter)[0] != "C").strip()
-    return kept if len(kept) <= _NAME_CHARACTERS else kept[: _NAME_CHARACTERS - 1] + "…"
+    """A name that a site chose: on one line, bounded, without characters that turn, hide or cover what is around it."""
+    kept: list[str] = []
+    marks = 0
+    for letter in text:
+        category = unicodedata.category(letter)
+        # Piled up, marks grow over the lines above, the origin's among them.
+        marks = marks + 1 if category[0] == "M" else 0
+        if letter.isspace() or letter in _BLANK:
+            kept.append(" ")
+        elif category[0] != "C" and marks <= _MARKS_IN_A_ROW:
+            kept.append(letter)
+    name = "".join(kept).strip()
+    return name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"

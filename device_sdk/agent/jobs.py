@@ -31,7 +31,7 @@ ABANDONED_AFTER_S = 15.0
 KEPT_S = 60.0
 """How long an outcome waits to be fetched."""
 UNWANTED_PER_MINUTE = 6
-"""Windows that a site may open in vain, before its requests are refused without one for the rest of the minute."""
+"""Windows that a site may have open or have opened in vain, before its requests are refused without one for a while."""
 
 _SECRET_BYTES = 32
 
@@ -124,9 +124,10 @@ class JobBook:
         for job in list(self._jobs.values()):
             if job.request.page == request.page and job.request.origin == request.origin:
                 self.end(job, not_allowed("The page has asked anew."))
-        if sum(job.state is not State.OVER for job in self._jobs.values()) >= MAX_OPEN:
+        open_sites = [job.request.site for job in self._jobs.values() if job.state is not State.OVER]
+        if len(open_sites) >= MAX_OPEN:
             raise Refused(not_allowed("Too many requests are open at once."))
-        if len(self._unwanted.get(str(request.origin), ())) >= UNWANTED_PER_MINUTE:
+        if open_sites.count(request.site) + len(self._unwanted.get(request.site, ())) >= UNWANTED_PER_MINUTE:
             raise Refused(not_allowed("This site has asked too often in vain."))
         job = Job(request, now, now + min(request.timeout_s, self._longest_s))
         self._jobs[job.id] = job
@@ -199,11 +200,11 @@ class JobBook:
                 self._end(job, not_allowed("The time for this request is up. Start again at the site."))
             elif not job.listeners and now - job.heard_at > ABANDONED_AFTER_S:
                 self._end(job, not_allowed("The browser no longer waits for an answer."))
-        for origin, times in list(self._unwanted.items()):
+        for site, times in list(self._unwanted.items()):
             while times and now - times[0] > 60:
                 times.popleft()
             if not times:
-                del self._unwanted[origin]
+                del self._unwanted[site]
 
     def left_s(self, job: Job) -> float:
         """Seconds until the deadline, not below 0."""
@@ -221,7 +222,7 @@ class JobBook:
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         if job.state is State.WAITING and not outcome.succeeded:
-            self._unwanted.setdefault(str(job.request.origin), deque()).append(self._clock())
+            self._unwanted.setdefault(job.request.site, deque()).append(self._clock())
         job.outcome = outcome
         job.over_at = self._clock()
         self._move(job, State.OVER, outcome.told)

@@ -1,13 +1,15 @@
 """What extension and agent share: a key that both prove to know and neither sends.
 
 The person carries it over once, as text. A bearer token would not do: whoever takes the port while the agent is down
-would be sent it. So each request carries a MAC over its method, path, time, nonce and body, and each answer one over
+would be sent it. So each request carries a MAC over its method, host, path, time, nonce and body, and each answer one over
 that nonce, the status and the body.
 
-    request MAC = HMAC-SHA256(key, "tandem agent request v1\n" method "\n" path "\n" time "\n" nonce "\n" body)
+    request MAC = HMAC-SHA256(key, "tandem agent request v1\n" method "\n" host "\n" path "\n" time "\n" nonce "\n" body)
     answer MAC  = HMAC-SHA256(key, "tandem agent answer v1\n" nonce "\n" status "\n" body)
 
-No field before the body can hold a line feed, so no two requests have the same text.
+No field before the body can hold a line feed, so no two requests have the same text. `host` is 127.0.0.1:PORT as the
+browser has it: whoever took that port from an agent that now listens on another cannot pass requests on to it, and so
+does not get to see its answers, the consent window's address and the signature among them.
 """
 
 from __future__ import annotations
@@ -82,8 +84,8 @@ class PairingKey(NeverPickled):
         """What the person pastes into the extension. Whoever reads it can ask this agent for ceremonies."""
         return f"tandem-{port}-{base64url.encode(self.key)}"
 
-    def request_mac(self, method: str, path: str, time_ms: str, nonce: str, body: bytes) -> str:
-        return self._mac(f"tandem agent request v1\n{method}\n{path}\n{time_ms}\n{nonce}\n", body)
+    def request_mac(self, method: str, host: str, path: str, time_ms: str, nonce: str, body: bytes) -> str:
+        return self._mac(f"tandem agent request v1\n{method}\n{host}\n{path}\n{time_ms}\n{nonce}\n", body)
 
     def answer_mac(self, nonce: str, status: int, body: bytes) -> str:
         return self._mac(f"tandem agent answer v1\n{nonce}\n{status}\n", body)
@@ -98,22 +100,28 @@ def pairing_file(vault: Path) -> Path:
 
 
 class ProvenRequests:
-    """Checks the MACs of requests, and that each is fresh and comes once. `clock`: Unix seconds."""
+    """Checks the MACs of requests, and that each is fresh and comes once.
 
-    def __init__(self, key: PairingKey, clock: Callable[[], float]) -> None:
+    `clock`: Unix seconds. `host`: 127.0.0.1:PORT. `since`: Unix seconds at which the agent took that port. What is
+    older went to whoever had the port before, who may have kept it.
+    """
+
+    def __init__(self, key: PairingKey, clock: Callable[[], float], *, host: str, since: float) -> None:
         self._key = key
         self._clock = clock
+        self._host = host
+        self._since_ms = int(since * 1000)
         self._seen: dict[str, float] = {}
 
     def check(self, *, method: str, path: str, time_ms: str, nonce: str, mac: str, body: bytes) -> None:
         """Raises NotProven."""
         if not (_TIME.fullmatch(time_ms) and _NONCE.fullmatch(nonce) and path.isascii() and mac.isascii()):
             raise NotProven
-        if not hmac.compare_digest(self._key.request_mac(method, path, time_ms, nonce, body), mac):
+        if not hmac.compare_digest(self._key.request_mac(method, self._host, path, time_ms, nonce, body), mac):
             raise NotProven
         # Only what the key's holders sent is remembered, so strangers cannot fill the memory.
         now = self._clock()
-        if abs(now - int(time_ms) / 1000) > FRESH_FOR_S or nonce in self._seen:
+        if int(time_ms) < self._since_ms or abs(now - int(time_ms) / 1000) > FRESH_FOR_S or nonce in self._seen:
             raise NotProven
         # A request stays fresh until this long after its own time, which may lie ahead of our clock.
         self._seen = {known: until for known, until in self._seen.items() if until >= now}

@@ -27,6 +27,7 @@ from device_sdk.vault import VaultFile, VaultKey
 SHORTEST_S = 15.0
 _ADDRESS = "127.0.0.1"
 _BACKLOG = 64
+_HEAD_BYTES_MAX = 32 << 10
 
 
 class PortTaken(ValueError):
@@ -62,7 +63,7 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
     """
     key = PairingKey.load_or_make(pairing_file(settings.vault))
     with _listener(settings.port) as listener:
-        port = int(listener.getsockname()[1])
+        port, listening_since = int(listener.getsockname()[1]), time.time()
         vault = VaultFile.open(settings.vault, settings.vault_key)
         try:
             store = StateStore.load(vault)
@@ -81,10 +82,18 @@ def serve(settings: AgentSettings, ready: Callable[[str, str], None]) -> None:
                 timed=_appended_to(settings.timings) if settings.timings else lambda timing: None,
             )
             app = create_application(
-                ceremonies, key, port=port, server=_host(state.server_url), profile=state.profile.name
+                ceremonies,
+                key,
+                port=port,
+                listening_since=listening_since,
+                server=_host(state.server_url),
+                profile=state.profile.name,
             )
             config = uvicorn.Config(
                 app,
+                # httptools would hold a request head of any size, whoever sends it.
+                http="h11",
+                h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
                 log_level="error",
                 access_log=False,
                 server_header=False,

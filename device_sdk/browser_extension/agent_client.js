@@ -10,18 +10,18 @@ const LIMIT_MS = 10_000;
 const encoder = new TextEncoder();
 
 export class AgentClient {
-  #address;
+  #host;
   #key;
 
   /** pairing: {port, key}, as `parseCode` gives it. */
   constructor({ port, key }) {
-    this.#address = `http://127.0.0.1:${port}`;
+    this.#host = `127.0.0.1:${port}`;
     this.#key = crypto.subtle.importKey("raw", bytesOf(key), { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
   }
 
   /** Where a path of the agent's lies. */
   at(path) {
-    return this.#address + path;
+    return `http://${this.#host}${path}`;
   }
 
   /** The answer's object. Throws AgentDown, NotPaired (who answers does not know the key), JobGone, TooLarge. */
@@ -30,7 +30,7 @@ export class AgentClient {
     const key = await this.#key;
     const time = String(Date.now());
     const nonce = textOf(crypto.getRandomValues(new Uint8Array(16)));
-    const mac = await crypto.subtle.sign("HMAC", key, joined(`tandem agent request v1\nPOST\n${path}\n${time}\n${nonce}\n`, body));
+    const mac = await crypto.subtle.sign("HMAC", key, joined(`tandem agent request v1\nPOST\n${this.#host}\n${path}\n${time}\n${nonce}\n`, body));
     let answer;
     let received;
     try {

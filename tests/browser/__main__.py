@@ -43,6 +43,7 @@ SHORT: list[Scenario] = [
     site.available_to_pages,
     person.declined,
     person.window_closed,
+    person.uncovered,
     person.cancelled_by_the_page,
     person.given_up_while_signing,
     person.wrong_finger,

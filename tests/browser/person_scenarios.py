@@ -31,6 +31,21 @@ def window_closed(stage: Stage) -> None:
     told(page, "#result", "NotAllowedError")
 
 
+def uncovered(stage: Stage) -> None:
+    """A page lays a window of its own over this one and closes it within a double click: the second click is nothing."""
+    _, window = stage.asking_to_sign_in("ann")
+    window.wait_for_selector("#allow:enabled")
+    for event in ("blur", "focus"):
+        window.evaluate("(event) => { window.dispatchEvent(new Event(event)); }", event)
+        assert window.is_disabled("#allow"), event
+    window.evaluate("() => { document.getElementById('allow').click(); }")
+    window.evaluate("() => { document.getElementById('consent').requestSubmit(); }")
+    assert window.text_content("#question") == "Sign in?"
+    window.wait_for_selector("#allow:enabled")
+    window.click("#decline")
+    window_closes(window)
+
+
 def cancelled_by_the_page(stage: Stage) -> None:
     """AbortController: the window closes, and nothing is signed any more."""
     before = stage.attempts()

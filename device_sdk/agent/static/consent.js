@@ -9,9 +9,11 @@ const allow = document.getElementById("allow");
 const question = document.getElementById("question");
 const base = document.querySelector('meta[name="address"]').content;
 
-// A site chooses when this window appears. A click or key that was meant for the site must not consent.
+// A site chooses when this window appears, and when one of its own that lies over it goes away, in the middle of a
+// double click say. A click or key that was meant for the site must not consent.
 const READY_AFTER_MS = 500;
 let ready = false;
+let readying = 0;
 let capture = null; // gives the body to send; null until the person has chosen one
 
 // The address that opened the window is spent; this one loads again, here only.
@@ -26,7 +28,10 @@ if (form && allow) {
   } else {
     setUpPictures();
   }
-  window.setTimeout(() => { ready = true; show(); }, READY_AFTER_MS);
+  window.addEventListener("blur", notReady);
+  window.addEventListener("focus", readySoon);
+  document.addEventListener("visibilitychange", readySoon);
+  readySoon();
 } else if (form) {
   document.getElementById("decline").addEventListener("click", decline);
 }
@@ -41,14 +46,32 @@ function show() {
   if (form) {
     form.hidden = over;
   }
-  if (allow) {
-    allow.disabled = !ready || !capture || state.state !== "waiting";
-  }
+  showReady();
   if (over) {
     stopCamera();
     question.textContent = state.succeeded ? "Done" : "Not done";
     offerToClose();
     question.focus(); // what had the focus is gone
+  }
+}
+
+function showReady() {
+  if (allow) {
+    allow.disabled = !ready || !capture || state.state !== "waiting";
+  }
+}
+
+function notReady() {
+  window.clearTimeout(readying);
+  ready = false;
+  showReady();
+}
+
+/** Once the window has been the one in front for a while. */
+function readySoon() {
+  notReady();
+  if (document.hasFocus() && document.visibilityState === "visible") {
+    readying = window.setTimeout(() => { ready = true; showReady(); }, READY_AFTER_MS);
   }
 }
 
@@ -105,7 +128,7 @@ async function consent(event) {
   } catch (error) {
     message.textContent = error.message;
     message.classList.add("bad");
-    allow.disabled = false;
+    showReady();
   }
 }
 

@@ -115,20 +115,26 @@ class AgentUnderTest:
             device, self.sensor, self.book, clock=self.clock, wall_clock=time.time, timed=self.timings.append
         )
         self.app = create_application(
-            self.ceremonies, KEY, port=PORT, server="auth.example", profile="sim-512", wall_clock=self.wall_clock
+            self.ceremonies,
+            KEY,
+            port=PORT,
+            listening_since=self.wall_clock() - 3600.0,
+            server="auth.example",
+            profile="sim-512",
+            wall_clock=self.wall_clock,
         )
         self._transport = httpx.ASGITransport(self.app)
         self._client = httpx.AsyncClient(transport=self._transport, base_url=ADDRESS)
 
-    def signed(self, path: str, body: bytes, key: PairingKey = KEY) -> dict[str, str]:
-        """The headers of the extension's request."""
+    def signed(self, path: str, body: bytes, key: PairingKey = KEY, host: str = HOST) -> dict[str, str]:
+        """The headers of the extension's request; `host`: whom it believes to ask."""
         time_ms, nonce = str(int(self.wall_clock() * 1000)), secrets.token_urlsafe(16)
         return {
             "Origin": extension_origin(),
             "Sec-Fetch-Site": "none",
             "X-Tandem-Time": time_ms,
             "X-Tandem-Nonce": nonce,
-            "X-Tandem-Mac": key.request_mac("POST", path, time_ms, nonce, body),
+            "X-Tandem-Mac": key.request_mac("POST", host, path, time_ms, nonce, body),
         }
 
     async def raw(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> httpx.Response:

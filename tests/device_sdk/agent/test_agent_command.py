@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,7 @@ def test_the_agent_listens_on_this_machine_only_and_leaves_the_vault_free(vault:
         key = PairingKey.load(pairing_file(vault))
         assert run("pairing-code", vault, "--port", port) == key.code(port) + "\n"
         assert status(port, key) == {"profile": "sim-2048", "sensor": "simulated", "passkeys": 0}
+        assert header_bytes_taken(port) < 1 << 20
         assert "taken; choose another" in run("agent", vault, "--port", port, "--simulated-person", PERSON)
         assert "open in another process" in run("agent", vault, "--port", "0", "--simulated-person", PERSON)
     finally:
@@ -95,13 +98,26 @@ def listening_addresses(port: int) -> set[str]:
     return found
 
 
+def header_bytes_taken(port: int) -> int:
+    """How much of an endless request head any program on this machine can have the agent hold."""
+    sent = 0
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        with suppress(OSError):
+            while sent < 16 << 20:
+                connection.sendall(b"a%d: " % sent + b"x" * 8192 + b"\r\n")
+                sent += 8192
+                time.sleep(0.001)
+    return sent
+
+
 def status(port: int, key: PairingKey) -> object:
     time_ms, nonce, body = str(int(time.time() * 1000)), "A" * 22, b"{}"
     headers = {
         "Origin": extension_origin(),
         "X-Tandem-Time": time_ms,
         "X-Tandem-Nonce": nonce,
-        "X-Tandem-Mac": key.request_mac("POST", "/v1/status", time_ms, nonce, body),
+        "X-Tandem-Mac": key.request_mac("POST", f"127.0.0.1:{port}", "/v1/status", time_ms, nonce, body),
     }
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/status", body, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:

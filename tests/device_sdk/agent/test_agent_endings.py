@@ -145,12 +145,15 @@ def test_one_ceremony_a_page(device: Device) -> None:
 
 def test_the_number_of_open_requests_is_bounded(device: Device) -> None:
     async def scenario(agent: AgentUnderTest) -> None:
-        jobs = [await agent.ask("get", request_options()) for _ in range(MAX_OPEN)]
+        async def of(port: int) -> dict[str, Any]:
+            return await agent.ask("get", request_options(), origin=f"http://localhost:{port}")
+
+        jobs = [await of(port) for port in range(1, MAX_OPEN + 1)]
         assert all("consent" in job for job in jobs)
-        refused = await agent.ask("get", request_options())
+        refused = await of(99)
         assert refused == {"state": "over", "error": NOT_ALLOWED}
         await cancelled(agent, jobs[0])
-        assert "consent" in await agent.ask("get", request_options())
+        assert "consent" in await of(99)
 
     play(device, scenario)
 
@@ -166,6 +169,31 @@ def test_a_site_that_prompts_in_vain_is_refused_for_a_while(device: Device) -> N
         assert "consent" in elsewhere
         agent.clock.now += 61
         assert "consent" in await agent.ask("get", request_options())
+
+    play(device, scenario)
+
+
+def test_all_names_of_a_site_count_together(device: Device) -> None:
+    """A page has as many names under its domain as it likes, and sends its visitor from one to the next."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        async def of(host: str) -> dict[str, Any]:
+            return await agent.ask("get", request_options(rpId=None), origin=f"https://{host}")
+
+        for number in range(UNWANTED_PER_MINUTE):
+            await cancelled(agent, await of(f"n{number}.evil.example"))
+        assert (await of("another.evil.example:8443"))["error"] == NOT_ALLOWED
+        assert "consent" in await of("good.example")
+
+    play(device, scenario)
+
+
+def test_windows_that_are_still_open_count_as_well(device: Device) -> None:
+    """A page of many frames asks in each of them at once."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        opened = [await agent.ask("get", request_options()) for _ in range(MAX_OPEN)]
+        assert sum("consent" in job for job in opened) == UNWANTED_PER_MINUTE
 
     play(device, scenario)
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from agent_harness import ADDRESS, HOST, AgentUnderTest, Window, play
-from agent_options import request_options
+from agent_options import creation_options, request_options
 
 from device_sdk import Device
 from device_sdk.agent.extension_identity import extension_origin
@@ -148,6 +148,35 @@ def test_a_request_counts_once_and_for_a_minute(device: Device) -> None:
     play(device, scenario)
 
 
+def test_a_request_to_another_port_is_not_served_here(device: Device) -> None:
+    """Another user's program took the paired port, and the agent was started on another.
+
+    Passed on, requests would be answered through that program: it would see the window's address and the signature.
+    """
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        body = job_body()
+        for host in ("127.0.0.1:8654", "127.0.0.1", ""):
+            assert_nothing(await agent.raw("POST", "/v1/jobs", agent.signed("/v1/jobs", body, host=host), body), 401)
+        assert not agent.book._jobs
+
+    play(device, scenario)
+
+
+def test_a_request_from_before_the_agent_took_its_port_is_refused(device: Device) -> None:
+    """Whoever listened there before may have kept it; new to this agent and fresh, it would open a window to them."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        agent.wall_clock.now -= 3600.001
+        kept, body = agent.signed("/v1/jobs", job_body()), job_body()
+        agent.wall_clock.now += 10.0
+        assert_nothing(await agent.raw("POST", "/v1/jobs", kept, body), 401)
+        assert not agent.book._jobs
+        await agent.post("/v1/status", {})
+
+    play(device, scenario)
+
+
 def test_an_answer_proves_the_key_for_its_own_request_only(device: Device) -> None:
     """Or a program in the agent's place could answer with what it heard the agent say."""
 
@@ -210,7 +239,7 @@ def test_a_window_opens_once_and_with_its_cookie(device: Device) -> None:
         one, other = [await agent.window(job) for job in jobs]
         site = {"Sec-Fetch-Site": "none"}
         assert (await agent.raw("GET", jobs[0]["consent"], site)).status_code == 404
-        for cookie in ("", "tandem_consent=x", _cookie(other)):
+        for cookie in ("", _cookie(one).split("=")[0] + "=x", _cookie(other)):
             assert (await agent.raw("GET", one.address, {**site, "Cookie": cookie})).status_code == 404
         crossed = {"Origin": ADDRESS, "Sec-Fetch-Site": "same-origin", "X-Tandem-Csrf": other.csrf}
         answer = await agent.raw("POST", f"{one.address}/consent", {**crossed, "Cookie": _cookie(one)}, b"enrolled")
@@ -218,6 +247,18 @@ def test_a_window_opens_once_and_with_its_cookie(device: Device) -> None:
         assert (await agent.raw("GET", one.address, {**site, "Cookie": _cookie(one)})).status_code == 200  # a reload
 
     assert play(device, scenario).sensor.captures == 0
+
+
+def test_another_server_of_this_machine_puts_no_cookie_in_the_windows_place(device: Device) -> None:
+    """Browsers tell cookies apart by path and not by port: one for / comes with every request, after the window's."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        windows = [await agent.window(await agent.ask("get", request_options())) for _ in range(2)]
+        tossed = "; ".join(f"{_cookie(known).split('=')[0]}=x" for known in windows[:1])
+        cookies = f"{_cookie(windows[1])}; {tossed}; tandem_consent=x"
+        assert (await windows[1].post("wait", "-1", Cookie=cookies)).status_code == 200
+
+    play(device, scenario)
 
 
 def test_the_window_is_narrowed(device: Device) -> None:
@@ -257,6 +298,27 @@ def test_names_of_sites_and_people_are_shown_as_text(device: Device) -> None:
         html = (await agent.window(await agent.ask("create", options))).html
         assert "<img src=x" not in html and "&lt;img src=x" in html
         assert "‮" not in html and "x" * 65 not in html
+
+    play(device, scenario)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a" + "\u0301" * 60, "a" + "\u0301" * 3),
+        ("Nguye\u0302\u0303n \u0928\u093f", "Nguye\u0302\u0303n \u0928\u093f"),
+        ("\u3164\u2800\uffa0", "an account without a name"),
+        ("\u2066ann\u2069\u200b\u2028bob", "ann bob"),
+    ],
+)
+def test_a_name_covers_nothing_and_does_not_pass_for_none(device: Device, name: str, shown: str) -> None:
+    """Dozens of accents on one letter are drawn over the lines around it; blank letters look like no name at all."""
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        options = creation_options("ann")
+        options["user"] = {"id": "AAAA", "name": name, "displayName": ""}
+        html = (await agent.window(await agent.ask("create", options))).html
+        assert f"<bdi>{shown}</bdi>" in html
 
     play(device, scenario)
 

@@ -73,8 +73,8 @@ def test_macs_are_those_of_the_published_text() -> None:
     """Known answer, computed with openssl dgst -sha256 -mac hmac, so that another extension can be written."""
     key = PairingKey(bytes(range(32)))
 
-    assert key.request_mac("POST", "/v1/status", "1800000000000", "A" * 22, b"{}") == (
-        "sXykoqD9eKZhPMpKEEK_sWKbqB-g_CiXdpbsupNFWkY"
+    assert key.request_mac("POST", "127.0.0.1:8653", "/v1/status", "1800000000000", "A" * 22, b"{}") == (
+        "xi629f7E5a48Cl0ZxfbFus5iB39Se0u3msF04Hc0i6A"
     )
     assert key.answer_mac("A" * 22, 200, b"{}") == "D2DkJsQl_0NWM3WivDLpKnyCIOsd-DI4EawfmmJcVRU"
 
