@@ -32,7 +32,7 @@ def window_closed(stage: Stage) -> None:
 
 
 def uncovered(stage: Stage) -> None:
-    """A page lays a window of its own over this one and closes it within a double click: the second click is nothing."""
+    """A page lays a window of its own over this one and closes it within a double click: the second is nothing."""
     _, window = stage.asking_to_sign_in("ann")
     window.wait_for_selector("#allow:enabled")
     for event in ("blur", "focus"):
