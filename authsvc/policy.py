@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mpc.login.profile import Profile
 
 DAY_S = 86_400.0
+
+AttestationScope = Literal["all", "provisioned", "off"]
+"""All keys, those that were dealt in a ceremony, or none. A device that made a key itself has held it whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class Policy:
     """Relying parties for which a device may not make a key of its own."""
     added_templates_need_code: bool = False
     """Whether adding a template takes an operator's code besides the match."""
+    attestation: AttestationScope = "all"
+    """Which keys this server's attestation authority attests, if there is one."""
 
     def profile_of(self, name: str, templates: int | None) -> Profile | None:
         """The profile of an enrolment bound to `name` that has so many templates (None: as many as it began with).

@@ -45,7 +45,7 @@ from .key_port.pkcs11_token import Pkcs11KeyWrapper
 from .key_port.port import KeyWrapper
 from .key_port.raw_key import KEK_BYTES, RawKeyWrapper
 from .logs import LogLevel
-from .policy import Limits, Policy
+from .policy import AttestationScope, Limits, Policy
 from .store.sqlite import sqlite_url
 
 POLICY_FILE_VARIABLE = "TANDEM_POLICY_FILE"
@@ -249,6 +249,8 @@ class Settings(BaseSettings):
     provisioned_only_rp_ids: list[str] = []
     ceremony_keys: list[str] = []
     added_templates_need_code: bool = False
+    attestation: AttestationScope = "all"
+    """Which keys the attestation authority attests, once `authsvc attestation init` has made it."""
     limits: LimitSettings = LimitSettings()
     host: str = "127.0.0.1"
     port: int = Field(default=8443, ge=0, le=65535)
@@ -377,6 +379,7 @@ class Settings(BaseSettings):
             ceremony_keys=frozenset(self.ceremony_keys),
             provisioned_only_rp_ids=frozenset(self.provisioned_only_rp_ids),
             added_templates_need_code=self.added_templates_need_code,
+            attestation=self.attestation,
         )
 
     def load_kek(self) -> bytes:

@@ -17,6 +17,7 @@ from device_sdk.vault.state import Credential, DeviceState, NextShares
 from mpc.errors import ProtocolAbort
 from mpc.garbling.hashing import tables_bytes
 from mpc.login import device_side
+from mpc.login.attestation import AttestationStatement
 from mpc.login.device_side import DeviceLogin, DeviceLoginState, LoginRequest, Match, Probe
 from mpc.login.template import TemplateShare
 from mpc.primitives.rng import Rng
@@ -39,14 +40,20 @@ class JointLogin:
     """What becomes of this device's template share with the next epoch."""
     on_match: Callable[[DeviceState], DeviceState] = lambda state: state
     """What else becomes durable together with the next shares, before anything is released."""
+    attest: bool = False
+    """Whether to ask for the server's attestation too; for a registration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A released signature over `authenticator_data` ‖ client data hash."""
+    """A released signature over `authenticator_data` ‖ client data hash.
+
+    `attestation`: the server's, over the same bytes, where it was asked for and given.
+    """
 
     authenticator_data: bytes
     signature: bytes
+    attestation: AttestationStatement | None = None
 
 
 def sign_jointly(
@@ -84,6 +91,7 @@ def _one_attempt(
                 client_data_hash=wanted.client_data_hash.digest,
                 confirmation=state.next.confirmation if state.next else None,
                 change=wanted.change,
+                attest=wanted.attest,
             ),
             _probe(upcoming, wanted.probe),
         )
@@ -113,7 +121,7 @@ def _one_attempt(
         raise NoMatch
     with report.step("device: store next shares"):
         store.change(lambda before: wanted.on_match(_with_next_shares(_settled(before, state), wanted, result)))  # D3
-    return Signed(authenticator_data, result.signature)
+    return Signed(authenticator_data, result.signature, result.attestation)
 
 
 def _with_next_index(state: DeviceState, credential_id: bytes) -> DeviceState:

@@ -12,7 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from device_sdk.authenticator.accounts import check_not_excluded, replaced_credentials
-from device_sdk.authenticator.attestation import Attestation, none_attestation, packed_self_attestation
+from device_sdk.authenticator.attestation import (
+    Attestation,
+    none_attestation,
+    packed_attestation,
+    packed_self_attestation,
+)
 from device_sdk.authenticator.new_credential import NewCredential
 from device_sdk.authenticator.options import AttestationForm
 from device_sdk.ceremony import RunningCeremony
@@ -41,10 +46,16 @@ class Registered:
     replaced: list[bytes]
 
     def attestation(self, form: AttestationForm) -> Attestation:
-        """The statement that goes with the authenticator data of the first signature."""
-        if form is AttestationForm.PACKED_SELF:
-            return packed_self_attestation(int(self.credential.algorithm), self.signed.signature)
-        return none_attestation()
+        """The statement that goes with the authenticator data of the first signature.
+
+        Packed is by the server's certificate where it gave an attestation, else by the credential itself.
+        """
+        if form is AttestationForm.NONE:
+            return none_attestation()
+        given = self.signed.attestation
+        if given is not None:
+            return packed_attestation(given.certificate, given.signature)
+        return packed_self_attestation(int(self.credential.algorithm), self.signed.signature)
 
 
 def register(ceremony: RunningCeremony, wanted: NewCredential, *, modulus_bits: int, now: float) -> Registered:
@@ -104,6 +115,7 @@ def _signed_first(
                 authenticator_data=partial(_registration_data, outputs=_outputs(ceremony, wanted)),
                 probe=ceremony.probe,
                 on_match=lambda before: _activated(before, credential),
+                attest=wanted.attest,
             )
         )
     except TandemError:

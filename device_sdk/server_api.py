@@ -30,6 +30,7 @@ from device_sdk.errors import (
 )
 from device_sdk.transport import RequestKey, ServerProblem, Transport, signing_key_id
 from mpc.errors import DecodeError
+from mpc.login.attestation import MAX_BOX_BYTES
 from mpc.login.enrolment_messages import (
     Accepted,
     AddCredential,
@@ -54,7 +55,7 @@ _SMALL_ANSWER_BYTES = 4096
 _OFFER_BYTES = 16_384
 _REVOKE_TIMEOUT_S = 5.0
 _COUNTERS_BYTES = 1024 * 1024  # a counter for each of some thousand passkeys
-_MESSAGE_2_OVERHEAD_BYTES = 2048
+_MESSAGE_2_OVERHEAD_BYTES = 2048 + MAX_BOX_BYTES
 _BESIDE_A_PROFILE = {"digest", "server_id"}
 
 

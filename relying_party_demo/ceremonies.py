@@ -51,6 +51,7 @@ from relying_party_demo.errors import (
     TooManyPasskeys,
     WrongOrigin,
 )
+from relying_party_demo.known_make import KnownMake
 from relying_party_demo.settings import RelyingPartySettings
 
 SUPPORTED_ALGORITHMS = [
@@ -75,6 +76,8 @@ class Verdict:
     sign_count: int
     user_verified: bool
     attestation: str | None = None
+    make: str | None = None
+    """What the authenticator was verified to be, where the site takes one make only."""
     library: str = "py_webauthn"
     version: str = webauthn.__version__
 
@@ -96,9 +99,12 @@ class Ceremonies:
     """
 
     def __init__(self, settings: RelyingPartySettings, database: Database, clock: Callable[[], float]) -> None:
+        """Raises ValueError for a metadata statement that cannot be read."""
         self._settings = settings
         self._database = database
         self._clock = clock
+        statement = settings.metadata_statement
+        self._make = None if statement is None else KnownMake.load(statement)
 
     # ---- a new account -------------------------------------------------------------------------------
 
@@ -124,7 +130,7 @@ class Ceremonies:
 
     def finish_registration(self, browser_hash: bytes, response: object) -> Verified:
         """Make the account with its first passkey. Raises Malformed, ChallengeNotOpen, WrongOrigin,
-        RegistrationRefused, NameTaken."""
+        RegistrationRefused, NotAttested, NameTaken."""
         expected = self._take(browser_hash, Purpose.REGISTER, response)
         new = self._verify_registration(response, expected)
         assert expected.handle and expected.name and expected.display_name
@@ -300,11 +306,15 @@ class Ceremonies:
         # WebAuthn (7.1 step 25).
         if _credential_id(response) != found.credential_id or len(found.credential_id) > 1023:
             raise RegistrationRefused()
+        if self._make is not None:
+            client_data = _bytes(_mapping(_mapping(response).get("response")), "clientDataJSON")
+            self._make.check(found.attestation_object, hashlib.sha256(client_data).digest(), self._clock())
         verdict = Verdict(
             algorithm=ALGORITHM_NAMES[algorithm],
             sign_count=found.sign_count,
             user_verified=found.user_verified,
             attestation=AttestationFormat(found.fmt).value,
+            make=None if self._make is None else self._make.description,
         )
         return _NewPasskey(found.credential_id, found.credential_public_key, algorithm, verdict)
 

@@ -170,6 +170,15 @@ class RegistrationRefused(Refusal):
     detail = "The answer of the authenticator did not verify, so no passkey was stored."
 
 
+class NotAttested(Refusal):
+    """The site takes one make of authenticator only, and this is none / use one of that make."""
+
+    code = "not_attested"
+    status = 403
+    title = "This authenticator is not taken here"
+    detail = "This site takes passkeys of one make of authenticator only, and could not verify that yours is of it."
+
+
 class LoginRefused(Refusal):
     """The assertion did not verify / the same answer for an unknown passkey and for a bad signature."""
 

@@ -16,7 +16,8 @@ class RelyingPartySettings:
     port. `rp_id` is its host or a parent domain of it. WebAuthn refuses pages on bare IP addresses, so on
     this machine the origin is `http://localhost:PORT`. Plain http is accepted for localhost only.
     `attestation` is the conveyance preference of registrations; with "none" a passkey tells nothing about
-    its maker. Times are in seconds.
+    its maker. `metadata_statement`: a file with the FIDO metadata statement of the only make of authenticator that may
+    register; `attestation` must be "direct" then. Times are in seconds.
     """
 
     database: Path
@@ -26,6 +27,7 @@ class RelyingPartySettings:
     session_lifetime_s: float = 12 * 3600.0
     challenge_lifetime_s: float = 300.0
     attestation: Literal["none", "direct"] = "none"
+    metadata_statement: Path | None = None
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.origin)
@@ -40,6 +42,8 @@ class RelyingPartySettings:
             raise ValueError("plain http is for localhost only; give an https origin")
         if not self.rp_name:
             raise ValueError("rp_name must not be empty")
+        if self.metadata_statement is not None and self.attestation != "direct":
+            raise ValueError("metadata_statement needs direct attestation")
         if self.session_lifetime_s <= 0 or self.challenge_lifetime_s <= 0:
             raise ValueError("lifetimes must be above 0 seconds")
 

@@ -6,6 +6,8 @@ Each step says what should happen; the story is told as it should be only if eve
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import json
 import sys
 import tempfile
@@ -33,42 +35,58 @@ def tell(console: Console, folder: Path, dump: Path | None, *, people: PhonePeop
     """
     story = Story(console, dump)
     listener = free_port()
+    statement = folder / "metadata_statement.json"
     settings = RelyingPartySettings(
         database=folder / "relying_party.sqlite",
         origin=f"http://localhost:{listener.getsockname()[1]}",
         rp_id=RP_ID,
         attestation="direct",
+        metadata_statement=statement,
     )
-    with (
-        AuthServer(folder, rp_id=RP_ID, profiles=people.profiles) as auth,
-        RelyingPartyServer(listener, create_app(settings)),
-    ):
+    with AuthServer(folder, rp_id=RP_ID, profiles=people.profiles) as auth:
         console.print(f"auth server {auth.url}, relying party {settings.origin}", highlight=False)
         console.print(f"{people.told} Bytes: phone to auth server and back.\n", highlight=False)
-        site = VisitorClient(settings.origin)
-        holder: list[SimulatedPhone] = []
 
-        def enrol() -> Happened:
-            code = auth.operator("code", "--label", USER)
-            phone = SimulatedPhone.enrolled(auth.url, code, folder / "phone", people=people)
-            holder.append(phone)
-            return Happened(True, "two halves, each noise", phone.enrolment())
+        def publish() -> Happened:
+            auth.operator("attestation", "init", "--country", "XX", "--organization", "Tandem demonstration")
+            auth.operator("metadata-statement", "--out", str(statement))
+            root = json.loads(statement.read_text(encoding="utf-8"))["attestationRootCertificates"][0]
+            return Happened(True, f"root certificate {hashlib.sha256(base64.b64decode(root)).hexdigest()[:8]}…")
 
-        story.step("enrol with three captures", enrol)
-        phone = holder[0]
-        try:
-            ceremony = deal_first_key(story, phone, auth, folder) if provisioned else None
-            story.step("register a passkey (RS256, packed)", lambda: register(story, site, phone))
-            if ceremony is not None:
-                is_the_dealt_key(story, phone, ceremony)
-            _life(story, site, phone, people.feature)
-            _clone(story, site, phone, auth, folder, people.feature)
-            _revocation(story, site, phone, auth, people.feature)
-            if ceremony is not None:
-                import_old_keys(story, settings.origin, phone, auth, folder)
-        finally:
-            phone.close()
+        story.step("operator publishes FIDO metadata", publish)
+        if not story.ok:
+            return story
+        with RelyingPartyServer(listener, create_app(settings)):
+            _tell_of_a_phone(story, settings.origin, auth, folder, people, provisioned=provisioned)
     return story
+
+
+def _tell_of_a_phone(
+    story: Story, origin: str, auth: AuthServer, folder: Path, people: PhonePeople, *, provisioned: bool
+) -> None:
+    site = VisitorClient(origin)
+    holder: list[SimulatedPhone] = []
+
+    def enrol() -> Happened:
+        code = auth.operator("code", "--label", USER)
+        phone = SimulatedPhone.enrolled(auth.url, code, folder / "phone", people=people)
+        holder.append(phone)
+        return Happened(True, "two halves, each noise", phone.enrolment())
+
+    story.step("enrol with three captures", enrol)
+    phone = holder[0]
+    try:
+        ceremony = deal_first_key(story, phone, auth, folder) if provisioned else None
+        story.step("register a passkey (RS256, attested)", lambda: register(story, site, phone))
+        if ceremony is not None:
+            is_the_dealt_key(story, phone, ceremony)
+        _life(story, site, phone, people.feature)
+        _clone(story, site, phone, auth, folder, people.feature)
+        _revocation(story, site, phone, auth, people.feature)
+        if ceremony is not None:
+            import_old_keys(story, origin, phone, auth, folder)
+    finally:
+        phone.close()
 
 
 def _life(story: Story, site: VisitorClient, phone: SimulatedPhone, feature: str) -> None:

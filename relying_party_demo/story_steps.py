@@ -157,4 +157,5 @@ def _with_another_capture(once: Callable[[], tuple[Any, PhoneOutcome]]) -> tuple
 
 
 def _verdict(verdict: dict[str, Any]) -> str:
-    return f"verified by {verdict['library']}"
+    made = f", of the make: {verdict['make']}" if verdict["make"] else ""
+    return f"verified by {verdict['library']}{made}"

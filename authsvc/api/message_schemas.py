@@ -68,6 +68,11 @@ class Describer(codec.Fields):
         self._note(name, {"type": "boolean"})
         return False
 
+    def true(self, name: str) -> bool:
+        """A flag."""
+        self._note(name, {"const": True})
+        return True
+
     def has(self, name: str) -> bool:
         """A field that may be left out."""
         self._optional.add(name)

@@ -17,6 +17,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse
 
 from mpc.garbling.hashing import LABEL_BYTES, tables_bytes
+from mpc.login.attestation import MAX_BOX_BYTES
 from mpc.login.enrolment_messages import (
     Accepted,
     AddCredential,
@@ -204,7 +205,9 @@ def message_schemas(policy: Policy) -> dict[str, Schema]:
     u = [u_bytes(profile.with_templates(count)) for profile in profiles for count in profile.template_counts]
     tables = [size for profile in profiles for size in tables_by_templates(profile)]
     sealed = [sealed_bytes(PublicKey(2**bits - 1)) for bits in (MIN_MODULUS_BITS, MAX_MODULUS_BITS)]
-    message_2 = partial(Message2.decode, tables_bytes=min(tables), sealed_bytes=min(sealed))
+    message_2 = partial(
+        Message2.decode, tables_bytes=min(tables), sealed_bytes=min(sealed), attestation_at_most=MAX_BOX_BYTES
+    )
     plain = (
         EnrolmentStart, BaseOtOffer, EnrolmentFinish, Accepted, AddCredential, RevokeCredential, PairShares, AdoptKey,
         Message3, Acknowledgement, RecoveryStart, RecoveryFinish, RotationStart, RotationOffer, RotationFinish,

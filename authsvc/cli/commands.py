@@ -16,7 +16,7 @@ from ..app import create_context
 from ..services import administration
 from ..settings import load_settings
 from ..store import migrate as migrations
-from . import audit, ceremonies, inspection, keks, people, recipients, tokens
+from . import attestation, audit, ceremonies, inspection, keks, people, recipients, tokens
 from .serving import serve_until_stopped
 from .shell import OUT, EnrolmentId, context, errors_for_operators, id_of_16_bytes
 
@@ -101,6 +101,7 @@ recipients.add_commands(app)
 keks.add_commands(app)
 ceremonies.add_commands(app)
 audit.add_commands(app)
+attestation.add_commands(app)
 
 
 def main() -> None:

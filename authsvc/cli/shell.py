@@ -17,6 +17,7 @@ from ..app import create_context, prepare_database
 from ..errors import PROBLEMS, Refused
 from ..key_port.port import KeyUnavailable
 from ..logs import configure_logs
+from ..services.attestation import AttestationRefused
 from ..services.context import ServiceContext
 from ..services.kek_adoption import WrongKek
 from ..services.kek_rotation import RotationRefused
@@ -53,7 +54,7 @@ def errors_for_operators() -> Iterator[None]:
     """
     try:
         yield
-    except (SettingsError, ProvisioningRefused, CeremonyError, RotationRefused) as error:
+    except (SettingsError, ProvisioningRefused, CeremonyError, RotationRefused, AttestationRefused) as error:
         fail(str(error))
     except (WrongKek, KeyUnavailable, StoreUnavailable, migrations.MigrationError) as error:
         # These classes say in their docstring what to do.

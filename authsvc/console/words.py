@@ -60,6 +60,9 @@ _PURPOSE: Final = {
 }
 EVENTS: Final[dict[str, Words]] = {
     "attempt_failed": Words("Attempt refused", *_BAD),
+    "attestation_authority_created": Words("Attestation authority made", *_WARN),
+    "attestation_certificate_issued": Words("Attestation certificate issued"),
+    "attestation_sealed": Words("Attestation given with the answer"),
     "ceremony_revoked": Words("Ceremony revoked", *_ENDED),
     "code_issued": Words("Enrolment code issued"),
     "code_withdrawn": Words("Code withdrawn", *_ENDED),

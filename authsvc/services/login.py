@@ -8,28 +8,22 @@ it nothing is told to anybody, so any number of parallel requests see at most on
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 from sqlalchemy import Connection
 
 from mpc.errors import DecodeError, ProtocolAbort
-from mpc.login.authenticator_data import (
-    assertion_data,
-    cose_rsa_key,
-    is_well_formed,
-    registration_data,
-    sign_count_of,
-)
-from mpc.login.extension_outputs import ExtensionOutputs, possible_outputs
+from mpc.login.authenticator_data import sign_count_of
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
 from mpc.login.rotation_messages import rotation_challenge
 from mpc.login.server_side import Answer, OtProofFailed, ServerLoginState, ShareTagFailed, Verdict, decide
-from mpc.login.user_verification import verification_method
 from mpc.login.verification import verification_challenge
 from mpc.threshold_rsa.encodings import Algorithm
 
+from ..attestation_certificates import AttestationAuthority
 from ..errors import Refused
 from ..observation import login_came_to, step_ended
 from ..policy import Policy
@@ -39,16 +33,17 @@ from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
 from ..store.logins import LoginKind, LoginRow, LoginState, insert_login
 from ..store.turns import TurnNotFree
+from .attestation import attested, attester_of, renew_if_due
+from .authenticator_data import expected_data
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .credentials import require_allowed_origin
 from .frame import authenticated_enrolment, require_same_enrolment
 from .limits import MAX_INDEX_JUMP, check_budgets, check_delay
-from .login_events import LoginEvent, login_event
+from .login_events import LoginEvent, attestation_event, login_event
 from .quarantine import QuarantineReason, quarantine
 from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal_refresh
 
-MAX_SIGN_COUNT_JUMP = 65_536
 _MAX_RECOMPUTATIONS = 8
 _log = structlog.get_logger()
 
@@ -61,6 +56,8 @@ class Snapshot:
     credential: CredentialRow
     key: DataKey = field(repr=False)
     """The enrolment's. Never replaced as long as the enrolment exists, so it needs no check."""
+    attester: AttestationAuthority | None = field(default=None, repr=False)
+    """Who attests what is registered, if the device asks for it. One that was replaced meanwhile is good for once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +99,8 @@ def _outcome(ctx: ServiceContext, request: SignedRequest) -> Outcome:
         # With a confirmation carried along a write transaction comes first, which should not wait for a key service.
         ctx.keyring.prefetch(conn, enrolment.id)
     message = _parsed(ctx.policy, enrolment, request.body)
+    if message.statement.attest:
+        renew_if_due(ctx)
     if message.statement.confirmation is None:
         # Whoever has to wait anyway need not queue for it. A confirmation may end the waiting, so it comes first.
         _check_in_service(ctx, enrolment)
@@ -157,10 +156,17 @@ def commit_verdict(
         if enrolment is None:
             return Outcome(refusal=Refused("not_active"))
 
-        def consumed(state: LoginState = "failed", reason: str | None = None, **details: bytes | None) -> None:
+        def consumed(
+            state: LoginState = "failed",
+            reason: str | None = None,
+            attester: AttestationAuthority | None = None,
+            **details: bytes | None,
+        ) -> None:
             kind = _kind_of(enrolment, statement)
-            event = login_event(enrolment, credential, statement, kind, reason)
-            _consume(ctx, conn, enrolment, statement, body, state, kind, event, **details)
+            events = [login_event(enrolment, credential, statement, kind, reason)]
+            if attester is not None:
+                events.append(attestation_event(statement, attester))
+            _consume(ctx, conn, enrolment, statement, body, state, kind, events, **details)
 
         def caught(reason: QuarantineReason) -> Outcome:
             consumed(reason=reason)
@@ -184,7 +190,7 @@ def commit_verdict(
         if statement.epoch < enrolment.epoch:  # L4
             return caught("clone_suspected")
         if computed is None or not _same_basis(snapshot, enrolment, credential):
-            return Outcome(recompute=Snapshot(enrolment, credential, snapshot.key))
+            return Outcome(recompute=replace(snapshot, enrolment=enrolment, credential=credential))
         if isinstance(computed, OtProofFailed):
             raise AssertionError("a failed proof on the current base OT was handled above")
         if isinstance(computed, ShareTagFailed):  # L6
@@ -192,12 +198,13 @@ def commit_verdict(
         if isinstance(computed, Crashed):
             consumed(reason="computation_failed")
             return Outcome("crashed", error=computed.error)
-        if not _authenticator_data_is_right(statement, credential, profile):  # L7
+        if expected_data(statement, credential, profile) is None:  # L7
             consumed(reason="bad_authenticator_data")
             # The counter tells an honest device that somebody else has signed with a copy of it.
             return Outcome(refusal=Refused("bad_authenticator_data", sign_count=credential.sign_count))
         consumed(  # L8
             "pending",
+            attester=snapshot.attester if computed.attested else None,
             token_hash=computed.token_hash,
             sealed_rho=seal_refresh(
                 snapshot.key, statement.ot_index, enrolment.epoch, computed.session_id, computed.rho
@@ -225,7 +232,8 @@ def _advisory_snapshot(ctx: ServiceContext, conn: Connection, enrolment: Enrolme
     profile = _check_admissible(ctx, conn, enrolment, credential, message.statement)
     if message.statement.epoch == enrolment.epoch:
         message.check_fits(profile, Algorithm(credential.algorithm))
-    return Snapshot(enrolment, credential, ctx.keyring.key_of(conn, enrolment.id))
+    attester = attester_of(ctx, conn, credential) if message.statement.attest else None
+    return Snapshot(enrolment, credential, ctx.keyring.key_of(conn, enrolment.id), attester)
 
 
 def _check_admissible(
@@ -295,7 +303,8 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             key_share=open_key_share(snapshot.key, credential),
         )
         step_ended("open")
-        verdict = decide(ctx.rng, state, message, body, step_ended)
+        attestation = attested(snapshot.attester, credential, profile, message.statement)
+        verdict = decide(ctx.rng, state, message, body, step_ended, attestation=attestation)
     except Exception as error:
         # Whatever it was, it is told only after it has been counted: an uncounted difference between
         # "the proof failed" and "something else failed" would be a free answer about Δ.
@@ -326,25 +335,6 @@ def _same_base_ot(snapshot: Snapshot, enrolment: EnrolmentRow) -> bool:
     )
 
 
-def _authenticator_data_is_right(statement: LoginStatement, credential: CredentialRow, profile: Profile) -> bool:
-    """Flags, relying party, key and counter are those of this credential and this kind of ceremony (row L7).
-
-    Of extension outputs only those may stand there that are true.
-    """
-    received = statement.authenticator_data
-    if not 0 < sign_count_of(received) - credential.sign_count <= MAX_SIGN_COUNT_JUMP:
-        return False
-
-    def expected(outputs: ExtensionOutputs) -> bytes:
-        if statement.kind != "create":
-            return assertion_data(credential.rp_id, 0, outputs)
-        cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
-        return registration_data(credential.rp_id, 0, credential.id, cose_key, outputs)
-
-    possible = possible_outputs(verification_method(profile), registration=statement.kind == "create")
-    return any(is_well_formed(received, expected=expected(outputs)) for outputs in possible)
-
-
 def _consume(
     ctx: ServiceContext,
     conn: Connection,
@@ -353,7 +343,7 @@ def _consume(
     body: bytes,
     state: LoginState,
     kind: LoginKind,
-    event: LoginEvent,
+    events: Sequence[LoginEvent],
     *,
     token_hash: bytes | None = None,
     sealed_rho: bytes | None = None,
@@ -364,7 +354,8 @@ def _consume(
     """
     now = ctx.clock()
     chain = EnrolmentChain(enrolment)
-    chain.append(conn, at=now, name=event.name, detail=event.detail)
+    for event in events:
+        chain.append(conn, at=now, name=event.name, detail=event.detail)
     profile = ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
     cost = profile.templates if profile is not None else 1
     if statement.ot_index > enrolment.last_index:

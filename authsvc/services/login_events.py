@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from mpc.login.history import LoginDetail
 from mpc.login.messages import LoginStatement
+from mpc.primitives import base64url
 
+from ..attestation_certificates import AttestationAuthority, fingerprint
 from ..store.credentials import CredentialRow
 from ..store.enrolments import EnrolmentRow
 from ..store.event_names import EventName
@@ -44,6 +46,15 @@ def login_event(
         of_passkey = LoginDetail(statement.ot_index, statement.epoch, kind, credential.id, credential.rp_id)
         detail |= of_passkey.as_detail()
     return LoginEvent("attempt_failed", detail)
+
+
+def attestation_event(statement: LoginStatement, attester: AttestationAuthority) -> LoginEvent:
+    """An attestation in the answer to a registration. Whether the device can open it, nobody is told."""
+    detail = {
+        "credential_id": base64url.encode(statement.credential_id),
+        "certificate": fingerprint(attester.certificate),
+    }
+    return LoginEvent("attestation_sealed", detail)
 
 
 def confirmed_event(enrolment: EnrolmentRow, credential: CredentialRow | None, row: LoginRow) -> LoginEvent:

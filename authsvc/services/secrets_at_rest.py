@@ -11,7 +11,7 @@ Every function takes the data key of the owner (`Keyring.key_of`): of the enrolm
 | sealed_share | d2 | the credential |
 | sealed_rho | session id ‖ ρ | index and epoch of the login |
 | sealed_key | a recipient's private key | the recipient |
-| `server_state` | audit_key, audit_head, audit_begun | the name |
+| `server_state` | audit_key, audit_head, audit_begun, attestation_authority | the name |
 """
 
 from __future__ import annotations

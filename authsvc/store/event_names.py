@@ -10,6 +10,9 @@ from typing import Literal
 
 EventName = Literal[
     "attempt_failed",
+    "attestation_authority_created",
+    "attestation_certificate_issued",
+    "attestation_sealed",
     "ceremony_revoked",
     "code_issued",
     "code_withdrawn",
@@ -52,6 +55,9 @@ EventName = Literal[
 
 EVENTS: Mapping[EventName, str] = {
     "attempt_failed": "A counted attempt was refused; `reason` tells the check. No answer went out.",
+    "attestation_authority_created": "A root for attestations was made; `root` is its fingerprint.",
+    "attestation_certificate_issued": "A key for attestations and its certificate were made.",
+    "attestation_sealed": "An attestation went out with an answer; only a match and the joint key open it.",
     "ceremony_revoked": "All keys of a ceremony were revoked, and it is closed to later revisions.",
     "code_issued": "An enrolment code was issued; `code_id` is the hash under which it is stored.",
     "code_withdrawn": "A one-time code that nobody had used was withdrawn.",

@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 from fido2 import cbor
 
+_ES256 = -7
+
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
@@ -32,3 +34,12 @@ def packed_self_attestation(algorithm: int, signature: bytes) -> Attestation:
     `algorithm` is the credential's COSE algorithm; `signature` is over authenticator data ‖ client data hash.
     """
     return Attestation("packed", MappingProxyType({"alg": algorithm, "sig": signature}))
+
+
+def packed_attestation(certificate: bytes, signature: bytes) -> Attestation:
+    """Packed attestation by the auth server's attestation key, which `certificate` (DER) is of.
+
+    `signature`: ES256 in DER, over authenticator data ‖ client data hash. The root is left out, as the relying party
+    must have it from elsewhere.
+    """
+    return Attestation("packed", MappingProxyType({"alg": _ES256, "sig": signature, "x5c": [certificate]}))

@@ -15,6 +15,8 @@ class NewCredential:
     user_handle: 1 to 64 bytes. The names, up to 1,024 bytes of text each, may be empty. `excluded_ids`: where a passkey
     with one of these ids is here and of `rp_id`, none is made. `cred_protect`: None where nobody asked for a level; it
     is then the lowest, and the authenticator data do not tell it. `uvm`: they are to tell how the user was verified.
+    `attest`: whether to ask the server for an attestation by certificate; one that gives none still makes the
+    credential.
     """
 
     rp_id: str
@@ -26,3 +28,4 @@ class NewCredential:
     excluded_ids: tuple[bytes, ...] = field(default=(), repr=False)
     cred_protect: CredProtect | None = None
     uvm: bool = False
+    attest: bool = False

@@ -49,10 +49,10 @@ class UserVerification(StrEnum):
 
 
 class AttestationForm(StrEnum):
-    """The attestation to give: `PACKED_SELF` where any is asked for (direct, indirect, enterprise)."""
+    """The attestation to give: `PACKED` where any is asked for (direct, indirect, enterprise)."""
 
     NONE = "none"
-    PACKED_SELF = "packed"
+    PACKED = "packed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ class CreationOptions:
             excluded_ids=self.excluded_ids,
             cred_protect=self.cred_protect,
             uvm=self.uvm,
+            attest=self.attestation is AttestationForm.PACKED,
         )
 
 
@@ -137,7 +138,7 @@ def parse_creation_options(options: dict[str, Any] | str | bytes) -> CreationOpt
         algorithm=_choose_algorithm(members),
         discoverable=_wants_discoverable(selection),
         user_verification=_user_verification(selection),
-        attestation=AttestationForm.PACKED_SELF if asks_for_attestation else AttestationForm.NONE,
+        attestation=AttestationForm.PACKED if asks_for_attestation else AttestationForm.NONE,
         excluded_ids=_credential_ids(members, "excludeCredentials") or (),
         timeout_ms=_timeout_ms(members),
         cred_props=extensions.flag("credProps"),

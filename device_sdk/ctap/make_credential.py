@@ -48,6 +48,7 @@ class _Wanted:
         extensions = received.optional_map(_EXTENSIONS)
         if _ENTERPRISE_ATTESTATION in received:
             raise CommandRefused(Status.CTAP1_ERR_INVALID_PARAMETER)
+        attestation = _attestation(received)
         wanted = NewCredential(
             rp_id=entities.rp_id(rp, "id"),
             user_handle=user.id,
@@ -58,8 +59,9 @@ class _Wanted:
             excluded_ids=entities.credential_ids(received, _EXCLUDE_LIST) if _EXCLUDE_LIST in received else (),
             cred_protect=_cred_protect(extensions),
             uvm=extensions.option("uvm", default=False),
+            attest=attestation is AttestationForm.PACKED,
         )
-        return cls(hashed, wanted, _attestation(received))
+        return cls(hashed, wanted, attestation)
 
 
 def make_credential(request: Request, received: Parameters) -> Answer:
@@ -116,9 +118,9 @@ def _cred_protect(extensions: Parameters) -> CredProtect | None:
 
 
 def _attestation(received: Parameters) -> AttestationForm:
-    """Packed self attestation, unless the client prefers none (attestationFormatsPreference, CTAP 2.2)."""
+    """Packed attestation, unless the client prefers none (attestationFormatsPreference, CTAP 2.2)."""
     if _ATTESTATION_FORMATS in received:
         for wanted in received.texts(_ATTESTATION_FORMATS, at_most=_MAX_PARAMS):
             if wanted in tuple(AttestationForm):
                 return AttestationForm(wanted)
-    return AttestationForm.PACKED_SELF
+    return AttestationForm.PACKED

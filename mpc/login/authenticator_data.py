@@ -87,11 +87,6 @@ def cose_rsa_key(algorithm: int, modulus: int, exponent: int) -> bytes:
     return cbor.encode(cose_rsa_map(algorithm, modulus, exponent))
 
 
-def is_well_formed(authenticator_data: bytes, *, expected: bytes) -> bool:
-    """Whether the received bytes equal `expected` in everything but the counter at offset 33."""
-    return authenticator_data[:33] == expected[:33] and authenticator_data[37:] == expected[37:]
-
-
 def sign_count_of(authenticator_data: bytes) -> int:
     """The signature counter of authenticatorData of at least 37 bytes."""
     return int.from_bytes(authenticator_data[33:37], "big")

@@ -12,6 +12,7 @@ from mpc.errors import Blame, ProtocolAbort, SessionMisuse
 from mpc.garbling.evaluator import evaluate
 from mpc.garbling.hashing import input_whitening, tables_bytes
 from mpc.login import template
+from mpc.login.attestation import MAX_BOX_BYTES, AttestationStatement, open_statement
 from mpc.login.messages import NONCE_BYTES, Confirmation, LoginStatement, Message1, Message2
 from mpc.login.profile import Profile
 from mpc.login.session import OutputKeys, exchange, output_tag, sealed_bytes, session_id
@@ -54,6 +55,8 @@ class LoginRequest:
     confirmation: Confirmation | None = None
     change: Callable[[TemplateShare], TemplateShare] = lambda share: share
     """What becomes of the template share with the next epoch, before it is refreshed (kind `change`)."""
+    attest: bool = False
+    """For a registration: ask for the server's attestation too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,16 @@ class NoMatch:
 
 @dataclass(frozen=True, slots=True)
 class Match(NeverPickled):
-    """The signature, and what must be durable before it is released: next epoch's shares and the token."""
+    """The signature, and what must be durable before it is released: next epoch's shares and the token.
+
+    `attestation`: what the server gave of it where it was asked, over the same bytes as the signature.
+    """
 
     signature: bytes
     next_template: TemplateShare = field(repr=False)
     next_key_share: KeyShare = field(repr=False)
     confirmation: Confirmation
+    attestation: AttestationStatement | None = None
 
 
 class DeviceLogin(NeverPickled):
@@ -111,6 +118,7 @@ class DeviceLogin(NeverPickled):
             device_nonce=rng.bytes(NONCE_BYTES),
             ephemeral=self._ephemeral.public_key().public_bytes_raw(),
             confirmation=request.confirmation,
+            attest=request.attest,
         )
         key = state.key_share.key
         self._encoded = encode_message(state.algorithm, statement.signed_message, statement.pss_salt, key.bits)
@@ -138,15 +146,20 @@ class DeviceLogin(NeverPickled):
         """Evaluate, open, combine, verify.
 
         Raises DecodeError for a malformed answer, and ProtocolAbort blaming the server: "output_label",
-        "sealed_box", "bad_partial_signature", "invalid_point". Nothing may be sent to the server in any of these
-        cases, nor after NoMatch: the silence must look the same. Raises SessionMisuse when called twice.
+        "sealed_box", "bad_partial_signature", "invalid_point", "attestation". Nothing may be sent to the server in
+        any of these cases, nor after NoMatch: the silence must look the same. Raises SessionMisuse when called twice.
         """
         if self._finished:
             raise SessionMisuse("this login is finished: a second answer could tell the server more about the probe")
         self._finished = True
         state, profile, key = self._state, self._state.profile, self._state.key_share.key
         circuit = profile.circuit
-        received = Message2.decode(answer, tables_bytes=tables_bytes(circuit), sealed_bytes=sealed_bytes(key))
+        received = Message2.decode(
+            answer,
+            tables_bytes=tables_bytes(circuit),
+            sealed_bytes=sealed_bytes(key),
+            attestation_at_most=MAX_BOX_BYTES if self._request.attest else None,
+        )
         sid = session_id(
             message_1=self.message_1,
             server_id=state.server_id,
@@ -163,6 +176,10 @@ class DeviceLogin(NeverPickled):
         keys = OutputKeys.derive(sid, label, exchange(self._ephemeral, received.ephemeral, Blame.SERVER))
         server_partial, rho = keys.open(received.sealed)
         signature = combine(key, self._encoded, self._partial, int.from_bytes(server_partial, "big"))
+        attestation = None
+        if received.attestation is not None:
+            signed = self._request.authenticator_data + self._request.client_data_hash
+            attestation = open_statement(keys, state.key_share, received.attestation, signed)
         offset = refresh_offset(key, sid, rho, state.credential_id)
         return Match(
             signature=signature,
@@ -171,6 +188,7 @@ class DeviceLogin(NeverPickled):
             next_template=template.refreshed(self._request.change(state.template), sid, rho, state.enrolment_id),
             next_key_share=refreshed(state.key_share, -offset),
             confirmation=Confirmation(self._request.ot_index, keys.token),
+            attestation=attestation,
         )
 
 

@@ -87,6 +87,8 @@ class LoginStatement:
     ephemeral: bytes
     """The device's X25519 share of this login."""
     confirmation: Confirmation | None = None
+    attest: bool = False
+    """The device would like the server's attestation of the new credential; for `create` only."""
 
     def as_map(self) -> dict[str, object]:
         values: dict[str, object] = {
@@ -108,6 +110,8 @@ class LoginStatement:
             values["pss_salt"] = self.pss_salt
         if self.confirmation is not None:
             values["confirm"] = self.confirmation.as_map()
+        if self.attest:
+            values["attest"] = True
         return values
 
     @property
@@ -158,7 +162,10 @@ class Message1:
                 device_nonce=fields.bytes("device_nonce", length=NONCE_BYTES),
                 ephemeral=fields.bytes("ephemeral", length=32),
                 confirmation=Confirmation.from_fields(fields.fields("confirm")) if fields.has("confirm") else None,
+                attest=fields.true("attest") if fields.has("attest") else False,
             )
+            if statement.attest and statement.kind != "create":
+                raise DecodeError("message_1.attest", "must not be there for a login")
             return cls(
                 statement=statement,
                 share_tag=fields.bytes("y_tag", length=TAG_BYTES),
@@ -185,23 +192,28 @@ class Message2:
     reject_tag: bytes = field(repr=False)
     accept_tag: bytes = field(repr=False)
     sealed: bytes = field(repr=False)
+    attestation: bytes | None = field(default=None, repr=False)
+    """The box of `mpc.login.attestation`, where the device asked for one and the server gives it."""
 
     def encode(self) -> bytes:
-        return codec.encode(
-            {
-                "v": PROTOCOL_VERSION,
-                "server_nonce": self.server_nonce,
-                "ephemeral": self.ephemeral,
-                "tables": self.tables,
-                "tag0": self.reject_tag,
-                "tag1": self.accept_tag,
-                "sealed": self.sealed,
-            }
-        )
+        values: dict[str, object] = {
+            "v": PROTOCOL_VERSION,
+            "server_nonce": self.server_nonce,
+            "ephemeral": self.ephemeral,
+            "tables": self.tables,
+            "tag0": self.reject_tag,
+            "tag1": self.accept_tag,
+            "sealed": self.sealed,
+        }
+        if self.attestation is not None:
+            values["attestation"] = self.attestation
+        return codec.encode(values)
 
     @classmethod
-    def decode(cls, body: bytes, *, tables_bytes: int, sealed_bytes: int) -> Message2:
-        """Raises DecodeError naming the field."""
+    def decode(
+        cls, body: bytes, *, tables_bytes: int, sealed_bytes: int, attestation_at_most: int | None = None
+    ) -> Message2:
+        """attestation_at_most: None where the device did not ask for one. Raises DecodeError naming the field."""
         with codec.reading(body, what="message_2", version=PROTOCOL_VERSION) as fields:
             return cls(
                 server_nonce=fields.bytes("server_nonce", length=NONCE_BYTES),
@@ -210,6 +222,11 @@ class Message2:
                 reject_tag=fields.bytes("tag0", length=OUTPUT_TAG_BYTES),
                 accept_tag=fields.bytes("tag1", length=OUTPUT_TAG_BYTES),
                 sealed=fields.bytes("sealed", length=sealed_bytes),
+                attestation=(
+                    fields.bytes("attestation", at_most=attestation_at_most)
+                    if attestation_at_most is not None and fields.has("attestation")
+                    else None
+                ),
             )
 
 
@@ -276,6 +293,7 @@ def message_1_max_bytes(profile: Profile) -> int:
         device_nonce=bytes(NONCE_BYTES),
         ephemeral=bytes(32),
         confirmation=Confirmation(MAX_INDEX, bytes(TOKEN_BYTES)),
+        attest=True,
     )
     filled = Message1(statement, bytes(TAG_BYTES), bytes(u_bytes(profile)), bytes(PROOF_X_BYTES), bytes(PROOF_Y_BYTES))
     return len(filled.encode())

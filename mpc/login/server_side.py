@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from mpc.errors import Blame
 from mpc.garbling.garbler import garble
 from mpc.garbling.hashing import input_whitening
+from mpc.login.attestation import AttestationStatement, seal_statement
 from mpc.login.messages import NONCE_BYTES, Message1, Message2, token_hash
 from mpc.login.profile import Profile
 from mpc.login.session import RHO_BYTES, OutputKeys, exchange, output_tag, session_id
@@ -65,6 +66,7 @@ class Answer(NeverPickled):
     session_id: bytes
     rho: bytes = field(repr=False)
     token_hash: bytes
+    attested: bool = False
 
 
 Verdict = OtProofFailed | ShareTagFailed | Answer
@@ -76,6 +78,8 @@ def decide(
     message: Message1,
     body: bytes,
     step_ended: Callable[[str], None] = lambda step: None,
+    *,
+    attestation: AttestationStatement | None = None,
 ) -> Verdict:
     """Run both checks, garble and seal; the verdict.
 
@@ -83,7 +87,8 @@ def decide(
     end: an early return after a failed proof would tell a bit of Δ by the clock, before the verdict is durable.
     `body` is the received encoding of `message`. The caller has checked that profile, base OT and epoch of the
     statement are those of `state`. step_ended: told "ot_check", "signature", "garble" and "seal" as each is over,
-    whatever came of it. Raises DecodeError (sizes, salt) or ProtocolAbort("invalid_point", device).
+    whatever came of it. attestation: sealed into the answer beside the partial signature. Raises DecodeError (sizes,
+    salt) or ProtocolAbort("invalid_point", device).
     """
     profile, statement, key = state.profile, message.statement, state.key_share.key
     # Everything that can be refused for its form comes before the first look at Δ.
@@ -123,8 +128,9 @@ def decide(
         reject_tag=output_tag(0, sid, garbled.reject_label),
         accept_tag=output_tag(1, sid, garbled.accept_label),
         sealed=keys.seal(partial.to_bytes(key.size_bytes, "big"), rho),
+        attestation=None if attestation is None else seal_statement(rng, keys, state.key_share, attestation),
     )
-    answer = Answer(message_2.encode(), sid, rho, token_hash(keys.token))
+    answer = Answer(message_2.encode(), sid, rho, token_hash(keys.token), attestation is not None)
     step_ended("seal")
     if not proof_holds:
         return OtProofFailed()

@@ -18,7 +18,7 @@ from mpc.primitives.secrecy import NeverPickled
 from mpc.threshold_rsa.public_key import PublicKey
 
 RHO_BYTES = 32
-_AEAD_TAG_BYTES = 16
+AEAD_TAG_BYTES = 16
 
 
 def session_id(
@@ -65,12 +65,14 @@ class OutputKeys(NeverPickled):
 
     seal_key: bytes = field(repr=False)
     token: bytes = field(repr=False)
+    attestation_key: bytes = field(repr=False)
     sid: bytes
 
     @classmethod
     def derive(cls, sid: bytes, accept_label: bytes, shared: bytes) -> OutputKeys:
         material = accept_label + shared
-        return cls(_hkdf(material, sid, b"seal"), _hkdf(material, sid, b"confirm"), sid)
+        seal, confirm, attest = (derived_key(material, sid, use) for use in (b"seal", b"confirm", b"attest"))
+        return cls(seal, confirm, attest, sid)
 
     def seal(self, partial_signature: bytes, rho: bytes) -> bytes:
         """AES-256-GCM of s2 ‖ ρ. The nonce is zero: a key seals one message only, its sid is fresh."""
@@ -87,8 +89,9 @@ class OutputKeys(NeverPickled):
 
 def sealed_bytes(key: PublicKey) -> int:
     """Length of the sealed box for this modulus."""
-    return key.size_bytes + RHO_BYTES + _AEAD_TAG_BYTES
+    return key.size_bytes + RHO_BYTES + AEAD_TAG_BYTES
 
 
-def _hkdf(material: bytes, salt: bytes, info: bytes) -> bytes:
+def derived_key(material: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA-256 with the info `tandem INFO v1`; 32 bytes."""
     return HKDF(algorithm=SHA256(), length=TOKEN_BYTES, salt=salt, info=b"tandem " + info + b" v1").derive(material)

@@ -116,6 +116,12 @@ class Fields:
             self._fail(name, "must be a boolean")
         return value
 
+    def true(self, name: str) -> bool:
+        """A flag that is left out where it is not set."""
+        if not self.boolean(name):
+            self._fail(name, "must be true, or left out")
+        return True
+
     def has(self, name: str) -> bool:
         """Whether an optional field is there. An absent field is left out, never null."""
         return name in self._values

@@ -209,6 +209,7 @@ class Attacker:
         ot_index: int | None = None,
         sign_count: int | None = None,
         confirmation: Confirmation | None = None,
+        attest: bool = False,
         **state_changes: Any,
     ) -> DeviceLogin:
         """Message 1 of a login that is right but for what the arguments say."""
@@ -232,7 +233,7 @@ class Attacker:
             algorithm=credential.algorithm,
             key_share=self.shares[credential.credential_id],
         )
-        request = LoginRequest(kind, ot_index, authenticator_data, client_data_hash, confirmation)
+        request = LoginRequest(kind, ot_index, authenticator_data, client_data_hash, confirmation, attest)
         code = probe or self.template
         return DeviceLogin(
             RNG, replace(state, **state_changes), request, Probe(code.packed(), code.packed_mask() or b"")

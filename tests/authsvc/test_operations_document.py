@@ -8,7 +8,7 @@ from typing import get_args
 
 import typer
 
-from authsvc.cli import app, audit
+from authsvc.cli import app, attestation, audit
 from authsvc.errors import PROBLEMS
 from authsvc.services.audit_verification import Kind
 from authsvc.settings import LimitSettings, Settings
@@ -64,6 +64,11 @@ def test_every_event_is_told_in_the_same_words() -> None:
 def test_every_audit_command_is_told() -> None:
     commands = set(typer.main.get_command(audit.app).commands)  # type: ignore[attr-defined]
     assert set(re.findall(r"\bauthsvc audit ([a-z][a-z-]+)", TEXT)) == commands
+
+
+def test_every_attestation_command_is_told() -> None:
+    commands = set(typer.main.get_command(attestation.app).commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"\bauthsvc attestation ([a-z][a-z-]+)", TEXT)) == commands
 
 
 def test_every_finding_of_a_verification_is_told() -> None:

@@ -50,7 +50,7 @@ def test_every_step_comes_out_as_told(told: Path) -> None:
     document = json.loads((told / "out.json").read_text())
 
     assert document["ok"] is True
-    assert len(document["steps"]) == 16
+    assert len(document["steps"]) == 17
     for step in document["steps"]:
         assert step["ok"] is True, step
         assert {"name", "ok", "ms", "bytes_up", "bytes_down"} <= set(step)
@@ -117,7 +117,7 @@ def test_the_story_is_told_on_photographs(tmp_path: Path) -> None:
 
     document = json.loads((_told(tmp_path, "--faces", str(tmp_path / "faces.npz")) / "out.json").read_text())
 
-    assert document["ok"] is True and len(document["steps"]) == 16
+    assert document["ok"] is True and len(document["steps"]) == 17
     assert sum("face" in step["name"] for step in document["steps"]) == 3
 
 
@@ -137,7 +137,7 @@ def test_a_wrong_file_of_faces_is_named(content: bytes | None, tmp_path: Path) -
 def test_dealt_keys_carry_registrations_and_logins(dealt: Path) -> None:
     """One generated, one from a PEM file, one from PKCS#12: each in the eyes of py_webauthn, three logins and more."""
     document = json.loads((dealt / "out.json").read_text())
-    assert document["ok"] is True and len(document["steps"]) == 43
+    assert document["ok"] is True and len(document["steps"]) == 44
     by_key: dict[bytes, list[dict[str, Any]]] = {}
 
     for ceremony in _documents(dealt):

@@ -134,9 +134,9 @@ def test_resident_key_goes_before_the_older_boolean(selection: dict[str, Any], d
     [
         ("none", AttestationForm.NONE),
         ("a later word", AttestationForm.NONE),
-        ("direct", AttestationForm.PACKED_SELF),
-        ("indirect", AttestationForm.PACKED_SELF),
-        ("enterprise", AttestationForm.PACKED_SELF),
+        ("direct", AttestationForm.PACKED),
+        ("indirect", AttestationForm.PACKED),
+        ("enterprise", AttestationForm.PACKED),
     ],
 )
 def test_the_attestation_preference_is_followed(preference: str, form: AttestationForm) -> None:

@@ -72,7 +72,7 @@ class WholeKeyAuthenticator:
         client_data = build_client_data(Ceremony.CREATE, options.challenge, origin)
         cose_key = cose_rsa_key(self.algorithm, numbers.n, numbers.e)
         data = registration_data(rp_id, self.sign_count, CREDENTIAL_ID, cose_key)
-        if options.attestation is AttestationForm.PACKED_SELF:
+        if options.attestation is AttestationForm.PACKED:
             attestation = packed_self_attestation(self.algorithm, self.sign(data + client_data.hash))
         else:
             attestation = none_attestation()

@@ -68,7 +68,12 @@ def _messages() -> Mapping[str, Sequence[Any]]:
     }
     get = LoginStatement(kind="get", authenticator_data=bytes(37), pss_salt=None, **statement)
     create = LoginStatement(
-        kind="create", authenticator_data=bytes(200), pss_salt=bytes(32), confirmation=_CONFIRMATION, **statement
+        kind="create",
+        authenticator_data=bytes(200),
+        pss_salt=bytes(32),
+        confirmation=_CONFIRMATION,
+        attest=True,
+        **statement,
     )
     proof = {"share_tag": b"s" * 32, "proof_x": bytes(PROOF_X_BYTES), "proof_y": bytes(PROOF_Y_BYTES)}
     finish = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from parties import MASKED, PLAIN, enrol, plain_profile, probe_at
 
 from mpc.errors import Blame, DecodeError
+from mpc.login.attestation import AttestationStatement
 from mpc.login.authenticator_data import PS256, RS256
 from mpc.login.enrolment_messages import (
     Accepted,
@@ -88,6 +89,7 @@ _statements = st.builds(
     ephemeral=_bytes(32),
     confirmation=st.none() | _confirmations,
 )
+_statements |= st.builds(replace, _statements, kind=st.just("create"), attest=st.just(True))
 
 _shares = st.builds(TemplateShare, codes=_bytes(64, 2560), masks=_bytes(0, 2560))
 
@@ -104,7 +106,7 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "message_2": Kind(
-        partial(Message2.decode, tables_bytes=96, sealed_bytes=304),
+        partial(Message2.decode, tables_bytes=96, sealed_bytes=304, attestation_at_most=900),
         st.builds(
             Message2,
             server_nonce=_bytes(32),
@@ -113,7 +115,12 @@ KINDS: dict[str, Kind] = {
             reject_tag=_bytes(16),
             accept_tag=_bytes(16),
             sealed=_bytes(304),
+            attestation=st.none() | _bytes(0, 900),
         ),
+    ),
+    "attestation": Kind(
+        AttestationStatement.decode,
+        st.builds(AttestationStatement, certificate=_bytes(1, 900), signature=_bytes(8, 72)),
     ),
     "message_3": Kind(Message3.decode, st.builds(Message3, enrolment_id=_ids, confirmation=_confirmations)),
     "acknowledgement": Kind(Acknowledgement.decode, st.builds(Acknowledgement, epoch=_indices)),
@@ -311,7 +318,7 @@ def test_every_single_byte_mutation_of_a_short_message(name: str) -> None:
 @given(data=st.data())
 def test_a_missing_unknown_or_mistyped_field_is_named(name: str, data: st.DataObject) -> None:
     good = codec.decode(data.draw(KINDS[name].values).encode(), what=name)._values
-    optional = {"confirm", "pss_salt"} | ({"code"} if name == "add_template" else set())
+    optional = {"confirm", "pss_salt", "attest", "attestation"} | ({"code"} if name == "add_template" else set())
     for field in good:
         if field not in optional:
             with pytest.raises(DecodeError) as caught:

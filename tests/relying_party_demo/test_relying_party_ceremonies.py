@@ -34,6 +34,7 @@ def test_a_passkey_of_each_kind_registers_and_signs_in(browser: Browser, algorit
         "sign_count": 2,
         "user_verified": True,
         "attestation": None,
+        "make": None,
         "library": "py_webauthn",
         "version": webauthn.__version__,
     }

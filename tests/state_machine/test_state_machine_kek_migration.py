@@ -20,7 +20,7 @@ from state_machine_harness import KEK, Clock, Phone, Server
 
 from authsvc.key_port.port import KekKind
 from authsvc.key_port.raw_key import RawKeyWrapper
-from authsvc.services import recipients
+from authsvc.services import attestation, recipients
 from authsvc.services.kek_adoption import WrongKek, adopt_kek
 from authsvc.services.kek_rotation import rotate_kek
 from authsvc.services.keyring import Keyring
@@ -73,8 +73,9 @@ def sealed_values(store: Store) -> list[tuple[bytes, str, bytes, bytes]]:
             found.append((row["enrolment_id"], "sealed_share", row["id"], row["sealed_share"]))
         for row in conn.execute(text("SELECT * FROM recipients")).mappings():
             found.append((row["id"], "sealed_key", row["id"], row["sealed_key"]))
-        check = conn.execute(text("SELECT value FROM server_state WHERE name = 'kek_check'")).scalar()
-        found.append((bytes(16), "kek_check", b"", check))
+        for name in ("kek_check", attestation.NAME):
+            value = conn.execute(text("SELECT value FROM server_state WHERE name = :name"), {"name": name}).scalar()
+            found.append((bytes(16), name, b"", value))
     return [(bytes(o), c, bytes(x or b""), bytes(s)) for o, c, x, s in found if s is not None]
 
 
@@ -82,6 +83,7 @@ def sealed_values(store: Store) -> list[tuple[bytes, str, bytes, bytes]]:
 def full(phone: Phone, server: Server) -> Server:
     """Something in every sealed column: a pending login, a recovery that has begun elsewhere, a recipient."""
     recipients.create(server.ctx, suite=HpkeSuite.X25519)
+    attestation.create(server.ctx, country="DE", organization="Beispiel GmbH")
     assert phone.get() > 0
     return server
 
@@ -99,6 +101,8 @@ def test_down_to_0002_and_up_again_with_everybody_signing_in(
     """An upgrade that has to be taken back must not cost the shares of anybody."""
     columns = {column for _, column, _, _ in sealed_values(store)}
     assert columns >= {"sealed_base_ot", "sealed_template", "sealed_share", "sealed_rho", "sealed_key", "kek_check"}
+    assert attestation.NAME in columns
+    root = attestation.current(full.ctx).root
     before = sealed_values(store)
     for owner, column, context, sealed in before:
         with pytest.raises(InvalidTag):
@@ -121,6 +125,7 @@ def test_down_to_0002_and_up_again_with_everybody_signing_in(
     assert phone.get() > 0 and phone.confirm()
     with store.read() as conn:
         assert recipients.opening_key(upgraded.ctx, conn, recipients.list_recipients(conn)[0])
+    assert attestation.current(upgraded.ctx).root == root, "relying parties have it"
     moved = Server(folder, clock, keks=[RawKeyWrapper(OTHER), RawKeyWrapper(KEK)])
     assert rotate_kek(moved.ctx).retired == (RawKeyWrapper(KEK).key_id,)
     phone.network.serve = moved.serve

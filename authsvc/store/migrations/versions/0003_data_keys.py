@@ -36,6 +36,8 @@ _SEALED = (
         " JOIN enrolments ON enrolments.id = logins.enrolment_id",
     ),
 )
+_SERVER_VALUES = ("kek_check", "attestation_authority")
+"""Rows of `server_state` under the server's own key. Those of the audit log went with revision 0004."""
 
 
 def upgrade() -> None:
@@ -108,11 +110,12 @@ def _seal_again(conn: sa.Connection, pairs: dict[bytes, tuple[DataKey, DataKey]]
             )
             values = dict(zip(key, identity, strict=True))
             conn.execute(update, {**values, "sealed": _again(pair, column, context_, sealed)})
-    load = sa.text("SELECT value FROM server_state WHERE name = 'kek_check'")
-    check = conn.execute(load).scalar()
-    if check is not None and SERVER_OWNER in pairs:
-        update = sa.text("UPDATE server_state SET value = :sealed WHERE name = 'kek_check'")
-        conn.execute(update, {"sealed": _again(pairs[SERVER_OWNER], "kek_check", b"", bytes(check))})
+    load = sa.text("SELECT value FROM server_state WHERE name = :name")
+    update = sa.text("UPDATE server_state SET value = :sealed WHERE name = :name")
+    for name in _SERVER_VALUES:
+        value = conn.execute(load, {"name": name}).scalar()
+        if value is not None and SERVER_OWNER in pairs:
+            conn.execute(update, {"name": name, "sealed": _again(pairs[SERVER_OWNER], name, b"", bytes(value))})
 
 
 def _again(pair: tuple[DataKey, DataKey], column: str, context_: bytes, sealed: bytes) -> bytes:
