@@ -70,10 +70,7 @@ export class Ceremony {
     while (told.state !== "over") {
       if (told.consent && this.windowId === null) {
         this.windowId = 0; // being opened
-        openWindow(client.at(told.consent)).then((id) => {
-          this.windowId = id;
-          return running.has(this.requestId) ? save() : closeWindow(id);
-        });
+        this.#showWindow(client, told.consent);
       }
       await chrome.runtime.getPlatformInfo(); // a call of the browser's keeps the service worker alive, a fetch does not
       try {
@@ -88,6 +85,17 @@ export class Ceremony {
       }
     }
     return told;
+  }
+
+  async #showWindow(client, path) {
+    try {
+      const id = await openWindow(client.at(path));
+      this.windowId = id;
+      await (running.has(this.requestId) ? save() : closeWindow(id));
+    } catch (error) {
+      console.error(error);
+      await this.cancel(client); // nobody can consent
+    }
   }
 
   async #answerWith(serve) {
