@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.credential_info import CredentialInfo, credential_info
-from device_sdk.enrolment import check_encoder, default_encoder
+from device_sdk.enrolment import check_encoder, default_encoder, make_template
 from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.expiry import unexpired
 from device_sdk.history import History, read_history
@@ -37,6 +37,7 @@ from device_sdk.recovery import finish_outstanding, recover
 from device_sdk.registration import Registered
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
+from device_sdk.template_changes import TemplateChanger, settle_change
 from device_sdk.template_rotation import rotate_template, settle_rotation
 from device_sdk.transport import HttpTransport, ServerProblem, Transport
 from device_sdk.vault.file import VaultFile
@@ -319,6 +320,7 @@ class Device:
         try:
             with self._store.in_flight:
                 finish_outstanding(self._store, self._api)
+                settle_change(self._store, self._confirmer)
                 rotate_template(
                     self._rng,
                     self._store,
@@ -332,6 +334,36 @@ class Device:
                 )
         finally:
             self.authenticator.last_ceremony = report.finish()
+
+    def add_template(self, captures: Sequence[Any], match: Capture, *, code: str | None = None) -> bool:
+        """Let one more look of the same person sign in, under a match with a template that there is.
+
+        captures: three or more of the new look, as for `enrol`: with other glasses, of the other eye. match: one more
+        capture, or a function that returns one, which must match a template that there is, in a login that signs for
+        nobody. code: the operator's (one for a rotation), if the server asks for one; it is spent by the match. With
+        each template a match takes a little more, so that several let strangers in no more often than one.
+
+        True: it is in place. False: the match is stored here and the server has yet to hear of it, in the background or
+        with the next ceremony, as after `get`; `templates` counts it from then on. If it raises, nothing has changed,
+        except for Quarantined and NotActive after the match, where `recover` brings the change along. Raises
+        TooManyTemplates, EncodingError, InconsistentCaptures, NoMatch, MatchMissing, CodeRequired, EnrolmentRefused
+        (the code), ProfileChanged, NotActive, DeviceRestored, LockedOut, BudgetSpent, ServerUnavailable,
+        ServerMisbehaved, TransportError.
+        """
+        with self._changing_templates("add_template") as changer:
+            after = changer.profile_with_one_more()
+            with changer.report.step("device: capture and encode"):
+                template = make_template(self._encoder, captures, after)
+            return changer.add(template, after, lambda: self.authenticator.encoded(match, changer.report), code)
+
+    def remove_template(self, position: int, match: Capture) -> bool:
+        """Give a template up, under a match with any that there is; the only one stays.
+
+        position: from 0, in the order of adding. The rest and the result as for `add_template`; also raises
+        NoSuchTemplate.
+        """
+        with self._changing_templates("remove_template") as changer:
+            return changer.remove(position, lambda: self.authenticator.encoded(match, changer.report))
 
     def history(self) -> History:
         """Everything the server recorded of this enrolment, newest first: above all every login signed in its name.
@@ -391,6 +423,19 @@ class Device:
 
     def __repr__(self) -> str:
         return f"Device(enrolment {self.enrolment_id.hex()}, {len(self.credentials())} passkeys)"
+
+    @contextlib.contextmanager
+    def _changing_templates(self, kind: str) -> Iterator[TemplateChanger]:
+        """What is outstanding is settled first; afterwards the report is kept."""
+        report = ReportBuilder(kind)
+        try:
+            with self._store.in_flight:
+                self.authenticator.settle_outstanding()
+                yield TemplateChanger(
+                    self._rng, self._store, self._api, self._confirmer, self.authenticator.clock(), report
+                )
+        finally:
+            self.authenticator.last_ceremony = report.finish()
 
 
 def _registration_json(

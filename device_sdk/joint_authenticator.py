@@ -22,6 +22,7 @@ from device_sdk.recovery import finish_outstanding
 from device_sdk.registration import Registered, register
 from device_sdk.server_api import Deadline, ServerApi
 from device_sdk.state_store import StateStore
+from device_sdk.template_changes import settle_change
 from device_sdk.template_rotation import settle_rotation
 from device_sdk.transport import RequestKey
 from device_sdk.vault.state import Credential
@@ -133,12 +134,13 @@ class JointAuthenticator:
             self._store.change(lambda now: now.without_credentials([credential_id]).without_provisioned(credential_id))
 
     def settle_outstanding(self) -> None:
-        """What a lost answer left open. Which template holds must be known before anything is done with either.
+        """What a lost answer left open. Which templates hold must be known before anything is done with them.
 
         Call with the store's `in_flight` held.
         """
         finish_outstanding(self._store, self._api)
         settle_rotation(self._store, self._api)
+        settle_change(self._store, self._confirmer)
 
     def __repr__(self) -> str:
         return "JointAuthenticator()"

@@ -68,12 +68,12 @@ def _one_attempt(
     """None if the login is to be started again under the next index."""
     with report.step("device: store index"):
         state = store.change(lambda before: _with_next_index(before, wanted.credential_id))  # D1, write ahead
-    credential = state.credential(wanted.credential_id)
+    credential, upcoming = state.credential(wanted.credential_id), state.promoted()
     authenticator_data = wanted.authenticator_data(credential)
     with report.step("device: message 1"):
         login = DeviceLogin(
             rng,
-            _login_state(state, credential),
+            _login_state(state, upcoming, credential),
             LoginRequest(
                 kind=wanted.kind,
                 ot_index=state.ot_index,
@@ -81,7 +81,7 @@ def _one_attempt(
                 client_data_hash=wanted.client_data_hash.digest,
                 confirmation=state.next.confirmation if state.next else None,
             ),
-            _probe(state, wanted.probe),
+            _probe(upcoming, wanted.probe),
         )
     try:
         with report.step("server and network"):
@@ -89,7 +89,7 @@ def _one_attempt(
                 login.message_1,
                 state.enrolment_id,
                 RequestKey.from_scalar(state.request_key),
-                expected_bytes=tables_bytes(state.profile.circuit),
+                expected_bytes=tables_bytes(upcoming.profile.circuit),
                 deadline=deadline,
                 report=report,
             )
@@ -122,13 +122,12 @@ def _with_next_index(state: DeviceState, credential_id: bytes) -> DeviceState:
     return replace(state.with_credential(counted), ot_index=state.ot_index + 1)
 
 
-def _login_state(state: DeviceState, credential: Credential) -> DeviceLoginState:
-    """The shares of the current epoch, or of the next one where its confirmation goes along."""
-    upcoming = state.promoted()
+def _login_state(state: DeviceState, upcoming: DeviceState, credential: Credential) -> DeviceLoginState:
+    """The shares of the current epoch, or of the next one where its confirmation goes along (`upcoming`)."""
     return DeviceLoginState(
         enrolment_id=state.enrolment_id,
         server_id=state.server_id,
-        profile=state.profile,
+        profile=upcoming.profile,
         base_ot_id=state.base_ot_id,
         base_keys=state.base_keys,
         epoch=upcoming.epoch,

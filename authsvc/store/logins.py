@@ -32,9 +32,9 @@ from .prepared import Prepared
 from .tables import logins
 
 LoginState = Literal["failed", "pending", "void", "confirmed"]
-LoginKind = Literal["create", "get", "rotate", "verify"]
-"""`rotate`: a login that shows the match for the template rotation under way; `verify`: one that shows a match for its
-own sake. Both sign for no relying party."""
+LoginKind = Literal["create", "get", "change", "rotate", "verify"]
+"""`change`, `rotate`: a login that shows the match for the change of templates, or the rotation, under way; `verify`:
+one that shows a match for its own sake. All three sign for no relying party."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,11 @@ def forget_rotation_logins(conn: Connection, enrolment_id: bytes) -> None:
     conn.execute(_FORGET_ROTATION, {"row_enrolment_id": enrolment_id})
 
 
+def drop_pending_changes(conn: Connection, enrolment_id: bytes) -> None:
+    """Turn the pending logins for a change of templates into failed ones: to their devices they were never heard of."""
+    conn.execute(_DROP_PENDING_CHANGES, {"row_enrolment_id": enrolment_id})
+
+
 def list_logins(conn: Connection, enrolment_id: bytes) -> list[LoginRow]:
     """Every counted attempt of an enrolment, by index."""
     return [LoginRow(*row) for row in conn.execute(_LIST, {"enrolment_id": enrolment_id})]
@@ -176,6 +181,7 @@ _CONFIRM = Prepared(
 _VOID_PENDING = Prepared(_UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None))
 _DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)
 _DROP_PENDING_WITH = _DROP_PENDING.where(logins.c.credential_id == bindparam("row_credential_id"))
+_DROP_PENDING_CHANGES = _DROP_PENDING.where(logins.c.kind == "change")
 _FORGET_ROTATION = _UPDATE_MINE.where(logins.c.kind == "rotate").values(kind="get")
 _LIST = select(*_ALL).where(_MINE).order_by(logins.c.ot_index)
 _DELETE_ALL = delete(logins).where(logins.c.enrolment_id == bindparam("row_enrolment_id"))

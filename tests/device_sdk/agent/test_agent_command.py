@@ -26,7 +26,7 @@ PERSON = "7"
 def run(*arguments: str | Path) -> str:
     """What the command prints, in this process."""
     done = CliRunner().invoke(app, list(map(str, arguments)))
-    return done.output if done.exit_code == 0 else f"exit {done.exit_code}: {done.output}{done.stderr}"
+    return done.stdout if done.exit_code == 0 else f"exit {done.exit_code}: {done.output}"
 
 
 @pytest.fixture(scope="module")
