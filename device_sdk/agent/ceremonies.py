@@ -110,25 +110,28 @@ class Ceremonies:
             return
         arrived = self._clock()
         job.person_s += arrived - (arrived if job.asked_at is None else job.asked_at)
-        if job.request.kind is Kind.GET and account not in {held.credential_id for held in self.accounts(job)}:
-            self.book.ask_again(job, "Choose the passkey to sign in with.")
-            return
-        digest = hashlib.sha256(submitted).digest() if self.sensor.same_bytes_same_capture else None
-        if digest is not None and digest in job.compared:
-            self.book.ask_again(job, "This picture was compared already. Take another one.")
-            return
         try:
-            response = await asyncio.to_thread(self._ask, job, account, submitted)
+            refused = self._refused_before_asking(job, account, submitted)
+            if refused is not None:
+                self.book.ask_again(job, refused)
+            else:
+                await self._release(job, await asyncio.to_thread(self._ask, job, account, submitted))
         except TandemError as fault:
-            if digest is not None and costs_a_try(fault):
-                job.compared.add(digest)
+            if costs_a_try(fault):
+                job.compared.add(_digest(submitted))
             self._after_fault(job, fault)
         except Exception as error:  # whatever it is, the page must not wait for ever
             _log.error("a ceremony failed: %s", type(error).__name__)
             self.book.end(job, failed(TandemError("the agent failed; see what it printed")))
-        else:
-            await self._release(job, response)
         job.asked_at = self._clock()
+
+    def _refused_before_asking(self, job: Job, account: bytes | None, submitted: bytes) -> str | None:
+        """What the person is told instead of asking the SDK; None if there is nothing against it."""
+        if job.request.kind is Kind.GET and account not in {held.credential_id for held in self.accounts(job)}:
+            return "Choose the passkey to sign in with."
+        if self.sensor.same_bytes_same_capture and _digest(submitted) in job.compared:
+            return "This picture was compared already. Take another one."
+        return None
 
     def _ask(self, job: Job, account: bytes | None, submitted: bytes) -> dict[str, Any]:
         """In a thread."""
@@ -172,6 +175,10 @@ class Ceremonies:
                 total_ms=_ms(self._clock() - job.opened_at),
             )
         )
+
+
+def _digest(submitted: bytes) -> bytes:
+    return hashlib.sha256(submitted).digest()
 
 
 def _ms(seconds: float) -> float:

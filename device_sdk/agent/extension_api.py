@@ -14,6 +14,7 @@ over. A job that the agent does not know is a 404; the agent has forgotten it, o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ from device_sdk.agent.pairing import (
 )
 from device_sdk.authenticator.options import MAX_OPTIONS_BYTES
 from device_sdk.errors import WebAuthnError
+
+_log = logging.getLogger(__name__)
 
 LISTEN_S = 4.0
 """Much longer, and Chromium ends the extension's service worker in the middle."""
@@ -86,6 +89,9 @@ class ExtensionApi:
                 status = 400
             except NoSuchJob:
                 status = 404
+            except Exception as error:  # proven all the same, or the extension would take the agent for another program
+                _log.error("a request failed: %s", type(error).__name__)
+                status = 500
             made = JSONResponse(document, status_code=status)
             made.headers[MAC_HEADER] = self._key.answer_mac(request.headers[NONCE_HEADER], status, bytes(made.body))
             return made

@@ -59,7 +59,7 @@ export class AgentClient {
       throw new JobGone();
     }
     if (answer.status !== 200) {
-      throw new Error("the agent did not understand the extension: load the one that came with it");
+      throw new Error("The agent failed, or does not understand this extension: load the one that came with it.");
     }
     return JSON.parse(new TextDecoder().decode(received));
   }

@@ -13,6 +13,7 @@ const NOT_ALLOWED = { name: "NotAllowedError", message: "The operation either ti
 const UNKNOWN = { name: "UnknownError", message: "The authenticator could not complete the request." };
 
 const running = new Map(); // request id → Ceremony
+let searches = Promise.resolve();
 
 export class Ceremony {
   constructor(kind, requestId) {
@@ -28,12 +29,8 @@ export class Ceremony {
   /** A page's request, from its options to its answer. */
   async serve(client, options) {
     await this.#answerWith(async () => {
-      const origin = options.extensions?.remoteDesktopClientOverride?.origin;
-      const known = [...running.values()].filter((other) => other.documents.length === 1);
-      const busy = new Set(known.map((other) => other.documents[0].documentId));
-      const page = await requestingPage(origin, busy);
-      this.documents = page.documents;
-      const told = await client.post("/v1/jobs", { kind: this.kind, page: page.key, options });
+      const page = await this.#findPage(options.extensions?.remoteDesktopClientOverride?.origin);
+      const told = await client.post("/v1/jobs", { kind: this.kind, page, options });
       return this.#follow(client, told);
     });
   }
@@ -70,10 +67,7 @@ export class Ceremony {
     while (told.state !== "over") {
       if (told.consent && this.windowId === null) {
         this.windowId = 0; // being opened
-        openWindow(client.at(told.consent)).then((id) => {
-          this.windowId = id;
-          return running.has(this.requestId) ? save() : closeWindow(id);
-        });
+        this.#showWindow(client, told.consent);
       }
       await chrome.runtime.getPlatformInfo(); // a call of the browser's keeps the service worker alive, a fetch does not
       try {
@@ -88,6 +82,30 @@ export class Ceremony {
       }
     }
     return told;
+  }
+
+  /** The name of the page that asked. One search at a time: two requests must not be taken for the same document's. */
+  #findPage(origin) {
+    const found = searches.then(async () => {
+      const known = [...running.values()].filter((other) => other.documents.length === 1);
+      const busy = new Set(known.map((other) => other.documents[0].documentId));
+      const page = await requestingPage(origin, busy);
+      this.documents = page.documents;
+      return page.key;
+    });
+    searches = found.catch(() => {});
+    return found;
+  }
+
+  async #showWindow(client, path) {
+    try {
+      const id = await openWindow(client.at(path));
+      this.windowId = id;
+      await (running.has(this.requestId) ? save() : closeWindow(id));
+    } catch (error) {
+      console.error(error);
+      await this.cancel(client); // nobody can consent
+    }
   }
 
   async #answerWith(serve) {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
-from agent_harness import AgentUnderTest, play, sensor_reached
+from agent_harness import KEY, SITE, AgentUnderTest, play, sensor_reached
 from agent_options import creation_options, request_options
 
 from device_sdk import Device
@@ -210,6 +211,34 @@ def test_outcomes_are_forgotten(device: Device) -> None:
         assert (await agent.raw("POST", path, agent.signed(path, body), body)).status_code == 404
 
     play(device, scenario)
+
+
+def test_a_fault_of_the_agents_own_ends_the_request(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks, the page does not wait for ever, and the extension still knows whom it speaks to."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    async def scenario(agent: AgentUnderTest) -> None:
+        job = await agent.ask("get", request_options())
+        window = await agent.window(job)
+        monkeypatch.setattr(agent.sensor, "sample", broken)
+        told = await window.consent()
+        assert told["state"] == "over" and "secret" not in told["message"]
+        assert (await agent.over(job))["error"]["name"] == "UnknownError"
+
+        monkeypatch.setattr(agent.book, "open", broken)
+        body = json.dumps({"kind": "get", "page": "x", "options": _stated(request_options())}).encode()
+        headers = agent.signed("/v1/jobs", body)
+        answer = await agent.raw("POST", "/v1/jobs", headers, body)
+        assert (answer.status_code, answer.content) == (500, b"{}")
+        assert answer.headers["x-tandem-mac"] == KEY.answer_mac(headers["X-Tandem-Nonce"], 500, b"{}")
+
+    play(device, scenario)
+
+
+def _stated(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "extensions": {"remoteDesktopClientOverride": {"origin": SITE, "sameOriginWithAncestors": True}}}
 
 
 def test_a_stopped_agent_leaves_nobody_waiting(device: Device) -> None:
