@@ -73,7 +73,9 @@ class ConsentPages:
             return self._gone()
         answer = await self._show(request, job)
         # The path keeps it from other servers on 127.0.0.1, which a browser takes for the same site.
-        answer.set_cookie(_cookie_of(job.page.page_id), job.page.cookie, path=_address(job), httponly=True, samesite="strict")
+        answer.set_cookie(
+            _cookie_of(job.page.page_id), job.page.cookie, path=_address(job), httponly=True, samesite="strict"
+        )
         return answer
 
     async def _show(self, request: Request, job: Job) -> Response:

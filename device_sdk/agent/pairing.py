@@ -1,10 +1,11 @@
 """What extension and agent share: a key that both prove to know and neither sends.
 
 The person carries it over once, as text. A bearer token would not do: whoever takes the port while the agent is down
-would be sent it. So each request carries a MAC over its method, host, path, time, nonce and body, and each answer one over
-that nonce, the status and the body.
+would be sent it. So each request carries a MAC over its method, host, path, time, nonce and body, and each answer one
+over that nonce, the status and the body.
 
-    request MAC = HMAC-SHA256(key, "tandem agent request v1\n" method "\n" host "\n" path "\n" time "\n" nonce "\n" body)
+    request MAC = HMAC-SHA256(key,
+                    "tandem agent request v1\n" method "\n" host "\n" path "\n" time "\n" nonce "\n" body)
     answer MAC  = HMAC-SHA256(key, "tandem agent answer v1\n" nonce "\n" status "\n" body)
 
 No field before the body can hold a line feed, so no two requests have the same text. `host` is 127.0.0.1:PORT as the
