@@ -19,6 +19,7 @@ export class Ceremony {
     this.kind = kind;
     this.requestId = requestId;
     this.documents = [];
+    this.client = null;
     this.job = null;
     this.windowId = null;
     this.cancelled = false;
@@ -27,6 +28,7 @@ export class Ceremony {
 
   /** A page's request, from its options to its answer. */
   async serve(client, options) {
+    this.client = client;
     await this.#answerWith(async () => {
       const origin = options.extensions?.remoteDesktopClientOverride?.origin;
       const known = [...running.values()].filter((other) => other.documents.length === 1);
@@ -34,7 +36,7 @@ export class Ceremony {
       const page = await requestingPage(origin, busy);
       this.documents = page.documents;
       const told = await client.post("/v1/jobs", { kind: this.kind, page: page.key, options });
-      return this.#follow(client, told);
+      return this.#follow(told);
     });
   }
 
@@ -47,37 +49,38 @@ export class Ceremony {
 
   /** The same as `serve` for one that a service worker before this one has begun. */
   async resume(client, saved) {
+    this.client = client;
     this.documents = saved.documents;
     this.windowId = saved.windowId;
-    await this.#answerWith(() => this.#follow(client, { job: saved.job, version: -1, state: "waiting" }));
+    await this.#answerWith(() => this.#follow({ job: saved.job, version: -1, state: "waiting" }));
   }
 
   /** The page, the person or the browser gave up. */
-  async cancel(client) {
+  async cancel() {
     this.cancelled = true;
     if (this.job) {
-      await client.post(`/v1/jobs/${this.job}/cancel`, {}).catch(() => {});
+      await this.client.post(`/v1/jobs/${this.job}/cancel`, {}).catch(() => {});
     }
   }
 
-  async #follow(client, told) {
+  async #follow(told) {
     this.job = told.job ?? null;
     await save();
     if (this.cancelled) {
-      await this.cancel(client);
+      await this.cancel();
     }
     let lostAt = null;
     while (told.state !== "over") {
       if (told.consent && this.windowId === null) {
         this.windowId = 0; // being opened
-        openWindow(client.at(told.consent)).then((id) => {
+        openWindow(this.client.at(told.consent)).then((id) => {
           this.windowId = id;
           return running.has(this.requestId) ? save() : closeWindow(id);
         });
       }
       await chrome.runtime.getPlatformInfo(); // a call of the browser's keeps the service worker alive, a fetch does not
       try {
-        told = await client.post(`/v1/jobs/${this.job}/wait`, { seen: told.version });
+        told = await this.client.post(`/v1/jobs/${this.job}/wait`, { seen: told.version });
         lostAt = null;
       } catch (error) {
         lostAt ??= Date.now();
@@ -117,6 +120,11 @@ export class Ceremony {
 /** The running ceremony that `test` is true for. */
 export function ceremonyWith(test) {
   return [...running.values()].find(test);
+}
+
+/** Tandem is to answer no more: what is under way ends as well. */
+export async function cancelAll() {
+  await Promise.all([...running.values()].map((ceremony) => ceremony.cancel()));
 }
 
 /** Forget documents that went away; `ended` is called with each ceremony that none is left of. */
