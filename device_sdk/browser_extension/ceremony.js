@@ -20,6 +20,7 @@ export class Ceremony {
     this.kind = kind;
     this.requestId = requestId;
     this.documents = [];
+    this.client = null;
     this.job = null;
     this.windowId = null;
     this.cancelled = false;
@@ -28,10 +29,11 @@ export class Ceremony {
 
   /** A page's request, from its options to its answer. */
   async serve(client, options) {
+    this.client = client;
     await this.#answerWith(async () => {
       const page = await this.#findPage(options.extensions?.remoteDesktopClientOverride?.origin);
       const told = await client.post("/v1/jobs", { kind: this.kind, page, options });
-      return this.#follow(client, told);
+      return this.#follow(told);
     });
   }
 
@@ -44,34 +46,35 @@ export class Ceremony {
 
   /** The same as `serve` for one that a service worker before this one has begun. */
   async resume(client, saved) {
+    this.client = client;
     this.documents = saved.documents;
     this.windowId = saved.windowId;
-    await this.#answerWith(() => this.#follow(client, { job: saved.job, version: -1, state: "waiting" }));
+    await this.#answerWith(() => this.#follow({ job: saved.job, version: -1, state: "waiting" }));
   }
 
   /** The page, the person or the browser gave up. */
-  async cancel(client) {
+  async cancel() {
     this.cancelled = true;
     if (this.job) {
-      await client.post(`/v1/jobs/${this.job}/cancel`, {}).catch(() => {});
+      await this.client.post(`/v1/jobs/${this.job}/cancel`, {}).catch(() => {});
     }
   }
 
-  async #follow(client, told) {
+  async #follow(told) {
     this.job = told.job ?? null;
     await save();
     if (this.cancelled) {
-      await this.cancel(client);
+      await this.cancel();
     }
     let lostAt = null;
     while (told.state !== "over") {
       if (told.consent && this.windowId === null) {
         this.windowId = 0; // being opened
-        this.#showWindow(client, told.consent);
+        this.#showWindow(told.consent);
       }
       await chrome.runtime.getPlatformInfo(); // a call of the browser's keeps the service worker alive, a fetch does not
       try {
-        told = await client.post(`/v1/jobs/${this.job}/wait`, { seen: told.version });
+        told = await this.client.post(`/v1/jobs/${this.job}/wait`, { seen: told.version });
         lostAt = null;
       } catch (error) {
         lostAt ??= Date.now();
@@ -97,14 +100,14 @@ export class Ceremony {
     return found;
   }
 
-  async #showWindow(client, path) {
+  async #showWindow(path) {
     try {
-      const id = await openWindow(client.at(path));
+      const id = await openWindow(this.client.at(path));
       this.windowId = id;
       await (running.has(this.requestId) ? save() : closeWindow(id));
     } catch (error) {
       console.error(error);
-      await this.cancel(client); // nobody can consent
+      await this.cancel(); // nobody can consent
     }
   }
 
@@ -135,6 +138,11 @@ export class Ceremony {
 /** The running ceremony that `test` is true for. */
 export function ceremonyWith(test) {
   return [...running.values()].find(test);
+}
+
+/** Tandem is to answer no more: what is under way ends as well. */
+export async function cancelAll() {
+  await Promise.all([...running.values()].map((ceremony) => ceremony.cancel()));
 }
 
 /** Forget documents that went away; `ended` is called with each ceremony that none is left of. */

@@ -1,7 +1,7 @@
 // Takes the place of the browser's own authenticators on every page, and hands each request to the local agent.
 
 import { AgentClient } from "./agent_client.js";
-import { Ceremony, ceremonyWith, dropDocuments, interrupted } from "./ceremony.js";
+import { cancelAll, Ceremony, ceremonyWith, dropDocuments, interrupted } from "./ceremony.js";
 import { settings } from "./pairing.js";
 import { watchDocuments } from "./requesting_page.js";
 
@@ -15,7 +15,7 @@ proxy.onRequestCanceled.addListener((requestId) => cancelWhere((ceremony) => cer
 chrome.windows.onRemoved.addListener((id) => cancelWhere((ceremony) => ceremony.windowId === id));
 watchDocuments(async (isGone) => {
   await started;
-  dropDocuments(isGone, async (ceremony) => ceremony.cancel(await client));
+  dropDocuments(isGone, (ceremony) => ceremony.cancel());
 });
 chrome.storage.local.onChanged.addListener(() => { client = connected(); });
 chrome.runtime.onStartup.addListener(() => {}); // the browser starts, and with it this worker, which attaches
@@ -33,6 +33,7 @@ const started = resume();
 async function connected() {
   const { pairing, enabled } = await settings();
   if (!pairing || !enabled) {
+    await cancelAll();
     await proxy.detach().catch(() => {});
     await tell(pairing ? "off" : "", "");
     return null;
@@ -72,8 +73,5 @@ async function answerIsUvpaa({ requestId }) {
 
 async function cancelWhere(test) {
   await started;
-  const agent = await client;
-  if (agent) {
-    await ceremonyWith(test)?.cancel(agent);
-  }
+  await ceremonyWith(test)?.cancel();
 }

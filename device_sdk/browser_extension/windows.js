@@ -1,7 +1,7 @@
 // The windows that the extension opens: one for each consent, and one that says what is wrong.
 
 const SIZE = { width: 480, height: 720 };
-let problemWindow = null;
+let problemWindow = Promise.resolve(null); // its id
 
 /** Opens `url` over the middle of the browser's window. Its id. */
 export async function openWindow(url) {
@@ -15,11 +15,11 @@ export function closeWindow(id) {
   return chrome.windows.remove(id).catch(() => {});
 }
 
-/** Tells the person why a site got no answer; a page that asks again and again gets no second window. */
-export async function showProblem(reason) {
+/** Tells the person why a site got no answer; a page that asks again and again, or twice at once, gets one window. */
+export function showProblem(reason) {
   const url = chrome.runtime.getURL(`problem.html?reason=${reason}`);
-  if (problemWindow !== null && (await chrome.windows.get(problemWindow).catch(() => null))) {
-    return;
-  }
-  problemWindow = await openWindow(url);
+  problemWindow = problemWindow.then(async (id) => {
+    const open = id !== null && (await chrome.windows.get(id).catch(() => null));
+    return open ? id : openWindow(url).catch(() => null);
+  });
 }

@@ -44,6 +44,7 @@ SHORT: list[Scenario] = [
     person.declined,
     person.window_closed,
     person.uncovered,
+    person.switched_off,
     person.cancelled_by_the_page,
     person.given_up_while_signing,
     person.wrong_finger,

@@ -31,8 +31,23 @@ def window_closed(stage: Stage) -> None:
     told(page, "#result", "NotAllowedError")
 
 
+def switched_off(stage: Stage) -> None:
+    """Whoever switches Tandem off in the middle of a request is asked nothing more, and nothing is signed."""
+    before = stage.attempts()
+    page, window = stage.asking_at_second("login")
+    window.wait_for_selector("#allow:enabled")
+    settings = stage.page(stage.browser.options_address)
+    settings.uncheck("#enabled")
+    try:
+        window_closes(window)
+        assert stage.attempts() == before
+    finally:
+        settings.check("#enabled")
+    told(page, "#result", "Error")
+
+
 def uncovered(stage: Stage) -> None:
-    """A page lays a window of its own over this one and closes it within a double click: the second is nothing."""
+    """A page lays a window of its own over this one and closes it within a double click: the second does nothing."""
     _, window = stage.asking_to_sign_in("ann")
     window.wait_for_selector("#allow:enabled")
     for event in ("blur", "focus"):
