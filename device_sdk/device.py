@@ -343,11 +343,11 @@ class Device:
         each template a match takes a little more, so that several let strangers in no more often than one.
 
         True: it is in place. False: the match is stored here and the server has yet to hear of it, in the background or
-        with the next ceremony, as after `get`; `templates` counts it from then on. If it raises, nothing has changed,
-        except for Quarantined and NotActive after the match, where `recover` brings the change along. Raises
-        TooManyTemplates, EncodingError, InconsistentCaptures, NoMatch, MatchMissing, CodeRequired, EnrolmentRefused
-        (the code), ProfileChanged, NotActive, DeviceRestored, LockedOut, BudgetSpent, ServerUnavailable,
-        ServerMisbehaved, TransportError.
+        with the next ceremony, as after `get`; `templates` counts it once it has. If it raises, nothing has changed;
+        only Quarantined, NotActive and ServerMisbehaved may come after the match, and then the next ceremony, or
+        `recover`, finds out. Raises TooManyTemplates, EncodingError, InconsistentCaptures, NoMatch, MatchMissing,
+        CodeRequired, EnrolmentRefused (the code), ProfileChanged, NotActive, DeviceRestored, LockedOut, BudgetSpent,
+        ServerUnavailable, ServerMisbehaved, TransportError.
         """
         with self._changing_templates("add_template") as changer:
             after = changer.profile_with_one_more()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from state_machine_harness import LOGINS, PROFILE, Clock, Phone, Server, at_distance, policy
 
-from device_sdk.errors import NoMatch, ProfileChanged
+from device_sdk.errors import NoMatch, NotActive, ProfileChanged
 from mpc.login.profile import Profile
 
 TIGHTER = replace(PROFILE, threshold=PROFILE.threshold - 20)
@@ -75,7 +75,6 @@ def test_a_confirmation_outstanding_during_the_change_is_not_lost(phone: Phone, 
     [
         LOOSER,
         replace(PROFILE, encoder_id="another encoder"),
-        replace(TIGHTER, templates=2),
         replace(LOOSER, thresholds=(140, 120)),
         Profile(name="sim-512", code_bits=512, threshold=0, encoder_id=PROFILE.encoder_id, masked=True, min_valid=384,
                 ratio_numerator=1, ratio_shift=8),
@@ -93,6 +92,19 @@ def test_a_loosened_or_different_profile_is_refused_by_the_device(
 
     assert phone.state.profile == PROFILE
     assert worker.states(phone.id) == ["confirmed"]
+    worker.close()
+
+
+def test_a_profile_for_another_number_of_templates_serves_nobody_who_has_one(
+    phone: Phone, folder: Path, clock: Clock
+) -> None:
+    """It has no threshold for one: the server knows how many there are, and does not guess which rule was meant."""
+    worker = moved_to(phone, folder, clock, replace(TIGHTER, templates=2))
+
+    with pytest.raises(NotActive):
+        phone.get()
+
+    assert phone.state.profile == PROFILE and worker.states(phone.id) == ["confirmed"]
     worker.close()
 
 

@@ -398,6 +398,27 @@ def test_a_dropped_match_that_its_device_asked_about_proves_nothing(phone: Phone
     assert server.enrolment(phone.id).status == "active"
 
 
+@pytest.mark.parametrize("first", ["change", "get"])
+def test_two_logins_of_one_epoch_are_opened_and_one_of_them_is_for_a_change(
+    thief: Thief, phone: Phone, server: Server, first: str
+) -> None:
+    """Whichever is confirmed decides whether there is another template; the other token proves two devices."""
+    message = thief.message()
+    thief.announce(message)
+    tokens = {
+        "change": thief.opened(thief.login(message.challenge, FACE)),
+        "get": thief.opened(thief.login(bytes(32), FACE, kind="get")),
+    }
+
+    assert thief.confirm(tokens.pop(first)).code == "ok"
+
+    assert server.enrolment(phone.id).templates == (2 if first == "change" else 1)
+    (other,) = tokens.values()
+    assert thief.confirm(other).code == "quarantined"
+    row = server.enrolment(phone.id)
+    assert (row.status_reason, row.templates) == ("clone_proved", 2 if first == "change" else 1)
+
+
 def test_somebody_elses_enrolment(phone: Phone, folder: Path, server: Server) -> None:
     """Signed by the device of another enrolment, or by a copy whose request key was replaced."""
     (folder / "eve").mkdir()
