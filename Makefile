@@ -3,9 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
-NODE_MODULES := tests/interoperability/node_modules
 
-.PHONY: help demo demo-web test check bench bench-keys bench-load soak accuracy fuzz fuzz-wire audit sbom format clean
+.PHONY: help demo demo-web test check bench bench-keys bench-load browser bench-browser soak accuracy vectors fuzz fuzz-wire audit sbom format clean
 
 help:
 	@echo "make demo       the whole story on this machine      ARGS=\"--json out.json --dump DIR\""
@@ -15,7 +14,10 @@ help:
 	@echo "make bench      measure and plot                      ARGS=\"--json out.json\""
 	@echo "make bench-keys dealing against bare key generation   ARGS=\"--count 1000\""
 	@echo "make bench-load what load a server carries            ARGS=\"--quick --json out.json\""
+	@echo "make browser    extension and agent in a Chromium       ARGS=\"--json out.json --screens DIR\""
+	@echo "make bench-browser what they add to a login          ARGS=\"--json out.json\""
 	@echo "make accuracy   error rates, docs/accuracy.md         ARGS=\"--data FILE.npz --json out.json\""
+	@echo "make vectors    docs/vectors made again              ARGS=\"login-rs256\""
 	@echo "make soak       logins while everything is killed     ARGS=\"--logins 2000 --json out.json\""
 	@echo "make audit      known vulnerabilities of what is installed"
 	@echo "make sbom       sbom.json, CycloneDX, of what the server runs on"
@@ -29,7 +31,7 @@ demo: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.instal
 demo-web: $(if $(findstring --faces,$(ARGS)),$(VENV)/.installed-face,$(VENV)/.installed)
 	$(PY) -m relying_party_demo.web $(ARGS)
 
-test: check $(if $(shell command -v npm),$(NODE_MODULES)/.installed)
+test: check
 	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
@@ -47,8 +49,17 @@ bench-keys: $(VENV)/.installed-dev
 bench-load: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.load $(ARGS)
 
+browser: $(VENV)/.installed-browser
+	$(PY) -m tests.browser $(ARGS)
+
+bench-browser: $(VENV)/.installed-browser
+	$(PY) -m benchmarks.browser $(ARGS)
+
 accuracy: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.accuracy $(ARGS)
+
+vectors: $(VENV)/.installed-dev
+	$(PY) -m interop --write docs/vectors $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(PY) -m tests.soak $(ARGS)
@@ -71,7 +82,7 @@ format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-released $(VENV)-released-tools sbom.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(NODE_MODULES)
+	rm -rf $(VENV) $(VENV)-released $(VENV)-released-tools sbom.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or later: make PYTHON=python3.11 …")'
@@ -93,9 +104,9 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	@touch $@
 
-# A JavaScript library that verifies what we make. Without npm, or a registry, its tests say that they were not run.
-$(NODE_MODULES)/.installed: tests/interoperability/package-lock.json
-	-npm ci --prefix tests/interoperability --no-audit --no-fund --loglevel=error --fetch-retries=0 --fetch-timeout=20000 && touch $@
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@
 
 $(VENV)-released/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-released

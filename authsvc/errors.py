@@ -47,6 +47,9 @@ PROBLEMS: dict[str, Problem] = {
         "Here this device registers with a key that a security team has provisioned. Import its share first, or ask"
         " for one.",
     ),
+    "code_required": Problem(
+        403, "Code required", "Here adding a template takes an operator's code as well. Ask for one."
+    ),
     # One refusal for quarantined, revoked and disabled: the difference is the operator's business.
     "not_active": Problem(403, "Enrolment not active", "This enrolment cannot be used now. Its operator can say why."),
     "quarantined": Problem(403, "Enrolment not active", "This enrolment cannot be used now. Its operator can say why."),
@@ -85,6 +88,12 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "wrong_state": Problem(
         409, "Not possible in this state", "The enrolment or credential is not in a state that allows this."
+    ),
+    "too_many_templates": Problem(
+        409, "Too many templates", "The enrolment has as many templates as its profile allows. Remove one first."
+    ),
+    "no_such_template": Problem(
+        409, "No such template", "There is no template at that position, or it is the only one, which stays."
     ),
     "wrong_confirmation": Problem(
         409,

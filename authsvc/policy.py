@@ -72,5 +72,17 @@ class Policy:
     """Fingerprints of ceremony keys whose manifests are imported without asking."""
     provisioned_only_rp_ids: frozenset[str] = frozenset()
     """Relying parties for which a device may not make a key of its own."""
+    added_templates_need_code: bool = False
+    """Whether adding a template takes an operator's code besides the match."""
     attestation: AttestationScope = "all"
     """Which keys this server's attestation authority attests, if there is one."""
+
+    def profile_of(self, name: str, templates: int | None) -> Profile | None:
+        """The profile of an enrolment bound to `name` that has so many templates (None: as many as it began with).
+
+        None if it is not served, or has no threshold for them.
+        """
+        profile = self.profiles.get(name)
+        if profile is None or templates is None or templates == profile.templates:
+            return profile
+        return profile.with_templates(templates) if templates in profile.template_counts else None

@@ -61,6 +61,8 @@ class ProfileSettings(BaseModel):
     """One `[profiles.NAME]` table. Masked profiles leave `threshold` out and give the other three numbers.
 
     Under the name of a published profile, what is left out is as published, and only a stricter rule may be given.
+    `thresholds` left out with a stricter number go down with it, and all by as much: the further out, the more a step
+    takes away, so several templates together still match strangers no more often than one.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -75,13 +77,19 @@ class ProfileSettings(BaseModel):
     ratio_shift: int = 0
     columns: int = 0
     rotation: int = 0
+    thresholds: list[int] = []
 
     def profile(self, name: str) -> Profile:
         """Raises ValueError for one that makes no sense, or loosens a published one."""
         published = PUBLISHED.get(name)
         if published is None:
             return Profile.from_dict({"name": name, **self.model_dump()})
-        profile = Profile.from_dict({**published.as_dict(), **self.model_dump(exclude_unset=True)})
+        given = self.model_dump(exclude_unset=True)
+        if "thresholds" not in given:
+            number = "ratio_numerator" if published.masked else "threshold"
+            step = getattr(published, number) - given.get(number, getattr(published, number))
+            given["thresholds"] = [each - step for each in published.thresholds]
+        profile = Profile.from_dict({**published.as_dict(), **given})
         if profile != published and not profile.tightens(published):
             raise ValueError("is published: its rule may be made stricter and nothing else changed; take another name")
         return profile
@@ -201,8 +209,13 @@ class PreviousKek(BaseModel):
 
 def _default_profiles() -> dict[str, ProfileSettings]:
     # 0.32: strangers 6e-9, the worst crafted probe found 3e-6, genuine captures refused 0 of 20,000 (docs/encoders.md).
-    plain = {f"sim-{n}": ProfileSettings(code_bits=n, threshold=32 * n // 100) for n in (512, 1024, 2048, 4096)}
-    masked = ProfileSettings(code_bits=2048, masked=True, min_valid=1536, ratio_numerator=82, ratio_shift=8)
+    by_templates = {512: [163, 160, 158], 1024: [327, 321, 317], 2048: [655, 643, 636], 4096: [1310, 1286, 1272]}
+    plain = {
+        f"sim-{n}": ProfileSettings(code_bits=n, threshold=one[0], thresholds=one) for n, one in by_templates.items()
+    }
+    masked = ProfileSettings(
+        code_bits=2048, masked=True, min_valid=1536, ratio_numerator=82, ratio_shift=8, thresholds=[82, 80, 78]
+    )
     return {**plain, "sim-2048-masked": masked, **{name: ProfileSettings() for name in PUBLISHED}}
 
 
@@ -235,6 +248,7 @@ class Settings(BaseSettings):
     allowed_rp_ids: list[str] = Field(default_factory=lambda: ["localhost"])
     provisioned_only_rp_ids: list[str] = []
     ceremony_keys: list[str] = []
+    added_templates_need_code: bool = False
     attestation: AttestationScope = "all"
     """Which keys the attestation authority attests, once `authsvc attestation init` has made it."""
     limits: LimitSettings = LimitSettings()
@@ -364,6 +378,7 @@ class Settings(BaseSettings):
             limits=Limits(**self.limits.model_dump()),
             ceremony_keys=frozenset(self.ceremony_keys),
             provisioned_only_rp_ids=frozenset(self.provisioned_only_rp_ids),
+            added_templates_need_code=self.added_templates_need_code,
             attestation=self.attestation,
         )
 

@@ -6,6 +6,7 @@ from device_sdk.biometrics import (
     BinaryCodeEncoder,
     EmbeddingEncoder,
     Encoder,
+    Sensor,
     SignProjection,
     SimulatedSensor,
 )
@@ -15,7 +16,7 @@ from device_sdk.errors import Advice, TandemError, WebAuthnError
 from device_sdk.history import History, LoginRecord, RecordedEvent
 from device_sdk.provisioning import ProvisionedKeyInfo
 from device_sdk.transport import HttpTransport, Transport
-from device_sdk.vault import KeyFile, Passphrase, PlatformKey, VaultKey
+from device_sdk.vault import KeyFile, Passphrase, PlatformKey, Vault, VaultKey
 
 __all__ = [
     "Advice",
@@ -35,10 +36,12 @@ __all__ = [
     "PlatformKey",
     "ProvisionedKeyInfo",
     "RecordedEvent",
+    "Sensor",
     "SignProjection",
     "SimulatedSensor",
     "TandemError",
     "Transport",
+    "Vault",
     "VaultKey",
     "WebAuthnError",
 ]

@@ -88,6 +88,14 @@ class AsyncDevice:
     async def rotate_template(self, code: str, captures: Sequence[Any]) -> None:
         await asyncio.to_thread(self._device.rotate_template, code, captures)
 
+    async def add_template(self, captures: Sequence[Any], match: Capture, *, code: str | None = None) -> bool:
+        """`Device.add_template`. An awaitable capture is awaited first."""
+        return await asyncio.to_thread(self._device.add_template, captures, await _awaited(match), code=code)
+
+    async def remove_template(self, position: int, match: Capture) -> bool:
+        """`Device.remove_template`. An awaitable capture is awaited first."""
+        return await asyncio.to_thread(self._device.remove_template, position, await _awaited(match))
+
     async def history(self) -> History:
         """`Device.history`."""
         return await asyncio.to_thread(self._device.history)

@@ -9,8 +9,8 @@ from device_sdk.biometrics import BinaryCode
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.joint_login import JointLogin, Signed, sign_jointly
+from device_sdk.match_login import show_match
 from device_sdk.server_api import Deadline, ServerApi
-from device_sdk.shown_match import show_match
 from device_sdk.state_store import StateStore
 from device_sdk.vault.state import Credential
 from mpc.login.authenticator_data import assertion_data

@@ -17,7 +17,9 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from device_sdk.agent.commands import agent, enrol, extension_folder, pairing_code
 from device_sdk.calibration_files import write_calibration
+from device_sdk.command_errors import about, errors_for_people, fail
 from device_sdk.command_files import (
     VaultKeyChoice,
     grouped,
@@ -30,8 +32,8 @@ from device_sdk.command_files import (
     write_new,
     write_recipient,
 )
+from device_sdk.command_options import CaFile, KeyFileOption, Vault, VaultPassphrase
 from device_sdk.device import Device
-from device_sdk.errors import Advice, TandemError
 from device_sdk.expiry import Expiring
 from mpc.primitives import base64url
 from mpc.primitives.hpke import HpkeSuite
@@ -47,16 +49,7 @@ app = typer.Typer(
 # A pipe has no width: what programs and people grep through is then not squeezed into 80 columns.
 _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
-Vault = Annotated[Path, typer.Argument(help="The vault file.")]
-KeyFileOption = Annotated[
-    Path | None, typer.Option("--key-file", help="The vault's key file. Default: the vault's name with suffix .key.")
-]
-VaultPassphrase = Annotated[
-    Path | None,
-    typer.Option("--vault-passphrase-file", help="File with the vault's passphrase. Default: it is asked for."),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-CaFile = Annotated[str | None, typer.Option("--ca-file", help="PEM certificates to trust instead of the system's.")]
 
 
 @app.command()
@@ -81,13 +74,13 @@ def recipient(
     """
     into_folder = len(vaults) > 1 or out.is_dir()
     keys = VaultKeyChoice(key_file, vault_passphrase_file)
-    with _errors_for_people():
+    with errors_for_people():
         if into_folder:
             out.mkdir(parents=True, exist_ok=True)
         for vault in vaults:
             with _opened(vault, keys) as device:
                 target = out / f"{device.enrolment_id.hex()}.json" if into_folder else out
-                with _about(target):
+                with about(target):
                     require_replaceable(target)  # before a renewal forgets the old one
                 made = device.recipient(suite=suite, name=name, renew=renew)
             write_recipient(target, made)
@@ -111,10 +104,10 @@ def import_share(
     Files taken in before stay, and giving them again is harmless. Without --manifest and --ceremony-key the server
     alone vouches for who dealt them.
     """
-    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+    with errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
         for file in files:
             known = {key.key_id for key in device.provisioned()}
-            with _about(file):
+            with about(file):
                 key = device.import_share(file, manifest=manifest, ceremony_key=ceremony_key)
             told = "in use already" if key.in_use else "waits already" if key.key_id in known else "imported"
             _out.print(f"{told}: {base64url.encode(key.key_id)} for {key.rp_id}, {_expiry(key)}", markup=False)
@@ -128,7 +121,7 @@ def calibrate(
     fmr: Annotated[float, typer.Option(help="The false match rate wanted.")] = 1e-4,
 ) -> None:
     """Make an encoder of another model's embeddings: constants, code length, threshold, and what they achieve."""
-    with _errors_for_people():
+    with errors_for_people():
         document = write_calibration(data, out, model, fmr)
     _out.print(json.dumps(document, indent=2), markup=False)
 
@@ -141,7 +134,7 @@ def provisioned(
     vault_passphrase_file: VaultPassphrase = None,
 ) -> None:
     """List the dealt keys that wait for their registration."""
-    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
+    with errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
         keys = device.provisioned()
     if as_json:
         documents = [
@@ -169,7 +162,7 @@ def credentials(
     vault_passphrase_file: VaultPassphrase = None,
 ) -> None:
     """List the passkeys in use."""
-    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
+    with errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
         held = device.credentials()
     documents = [
         {
@@ -218,7 +211,7 @@ def rotate_template(
     Unless the operator vouches for the person, one of the captures must match the present template. If an answer is
     lost, the same command finds out what became of it.
     """
-    with _errors_for_people():
+    with errors_for_people():
         samples = [read_capture(file) for file in captures]
         with _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
             asked = code if code is not None else str(typer.prompt("Code from the operator"))
@@ -241,7 +234,7 @@ def history(
 
     The vault remembers how far it has read: a server that changes the record later is told of.
     """
-    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+    with errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
         read = device.history()
     if as_json:
         _print_json(history_document(read))
@@ -270,11 +263,11 @@ def delete(
     ca_file: CaFile = None,
 ) -> None:
     """Give up a passkey or a dealt key for good, here and at the server."""
-    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
+    with errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file), ca_file) as device:
         try:
             device.delete(base64url.decode(credential_id))
         except (KeyError, ValueError):
-            _fail("this vault holds no key of that id; see credentials and provisioned")
+            fail("this vault holds no key of that id; see credentials and provisioned")
     _out.print("deleted")
 
 
@@ -285,7 +278,7 @@ def retire_recipient(
     vault_passphrase_file: VaultPassphrase = None,
 ) -> None:
     """Forget the recipient's private key, once every share sealed to it is imported: nothing opens with it any more."""
-    with _errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
+    with errors_for_people(), _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
         device.retire_recipient()
     _out.print("retired")
 
@@ -304,14 +297,18 @@ def export_recipient_key(
 
     Whoever has the file and the passphrase can open every half sealed to this device. No file is ever replaced.
     """
-    with _errors_for_people():
-        with _about(out):
+    with errors_for_people():
+        with about(out):
             require_no_file(out)  # before a passphrase is asked for
         with _opened(vault, VaultKeyChoice(key_file, vault_passphrase_file)) as device:
             passphrase = passphrase_from(passphrase_file, "Passphrase for the exported key", confirm=True)
             exported = device.export_recipient_key(passphrase)
         write_new(out, exported)
     _out.print(f"written: {out}", markup=False)
+
+
+for command in (enrol, agent, pairing_code, extension_folder):
+    app.command()(command)
 
 
 def main() -> None:
@@ -321,42 +318,8 @@ def main() -> None:
 
 @contextmanager
 def _opened(vault: Path, keys: VaultKeyChoice, ca_file: str | None = None) -> Iterator[Device]:
-    with _about(vault), Device.open(vault, vault_key=keys.key_of(vault), ca_file=ca_file) as device:
+    with about(vault), Device.open(vault, vault_key=keys.key_of(vault), ca_file=ca_file) as device:
         yield device
-
-
-@contextmanager
-def _about(file: Path) -> Iterator[None]:
-    """Faults in the block name the file, the innermost one; `-` where its name could steer a terminal."""
-    try:
-        yield
-    except (TandemError, ValueError) as fault:
-        if not hasattr(fault, "__notes__"):
-            fault.add_note(str(file) if str(file).isprintable() else "-")
-        raise
-
-
-@contextmanager
-def _errors_for_people() -> Iterator[None]:
-    """One sentence on standard error and exit code 1 for what people can put right; anything else is a bug."""
-    try:
-        yield
-    except TandemError as fault:
-        again = "\nThe same command may succeed later." if fault.advice is Advice.RETRY else ""
-        _fail(f"{_where(fault)}{fault}{again}")
-    except OSError as error:
-        _fail(f"{error.strerror or 'a file cannot be read or written'}; check names and permissions")
-    except ValueError as error:
-        _fail(f"{_where(error)}{error}")
-
-
-def _where(error: Exception) -> str:
-    return "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
-
-
-def _fail(text: str) -> None:
-    print(f"tandem-device: {text}", file=sys.stderr)
-    raise typer.Exit(1)
 
 
 def _expiry(key: Expiring) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from device_sdk.biometrics import Encoder
 from device_sdk.ceremony_report import CeremonyReport, ReportBuilder
 from device_sdk.confirmer import Confirmer
 from device_sdk.credential_info import CredentialInfo, credential_info
-from device_sdk.enrolment import check_encoder, default_encoder
+from device_sdk.enrolment import check_encoder, default_encoder, make_template
 from device_sdk.enrolment import enrol as enrol_with_server
 from device_sdk.expiry import unexpired
 from device_sdk.history import History, read_history
@@ -37,10 +37,11 @@ from device_sdk.recovery import finish_outstanding, recover
 from device_sdk.registration import Registered
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
 from device_sdk.state_store import StateStore
+from device_sdk.template_changes import TemplateChanger, settle_change
 from device_sdk.template_rotation import rotate_template, settle_rotation
 from device_sdk.transport import HttpTransport, ServerProblem, Transport
-from device_sdk.vault.file import VaultFile
-from device_sdk.vault.keys import VaultKey, default_vault_key
+from device_sdk.vault.keys import VaultKey
+from device_sdk.vault.port import Vault, discard, existing_vault, new_vault
 from device_sdk.vault.state import Credential, DeviceState
 from mpc.login.user_verification import VerificationMethod
 from mpc.primitives.hpke import HpkeSuite
@@ -105,7 +106,7 @@ class Device:
         server: str,
         enrolment_code: str,
         captures: Sequence[Any],
-        vault: str | Path,
+        vault: str | Path | Vault,
         profile: str,
         encoder: Encoder | None = None,
         vault_key: VaultKey | None = None,
@@ -118,12 +119,13 @@ class Device:
         For a profile with several templates `captures` is one sequence of three or more for each of them.
         `server`: https address (http only on loopback). `enrolment_code`: from the operator, good once.
         `profile`: the name of the server's matching profile; it is fetched and pinned. `encoder`: default, codes
-        given directly. `vault_key`: default, the platform's key store. Raises VaultExists, EncodingError,
+        given directly. `vault`: a path for the new file, or an empty vault of the app's own, which has its own key.
+        `vault_key`: of the file; default, the platform's key store. Raises VaultExists, EncodingError,
         InconsistentCaptures, EnrolmentRefused, TransportError, ServerMisbehaved, ServerRefused. If it raises, no
         vault is left behind.
         """
         transport = transport or HttpTransport(server, ca_file=ca_file)
-        vault_file = VaultFile.create(vault, vault_key or default_vault_key(vault))
+        kept_in = new_vault(vault, vault_key)
         report = ReportBuilder("enrol")
         try:
             state = enrol_with_server(
@@ -136,22 +138,20 @@ class Device:
                 encoder=encoder,
                 report=report,
             )
-            vault_file.write(state.encode())
+            kept_in.write(state.encode())
         except BaseException:
             transport.close()
-            vault_file.close()
-            with contextlib.suppress(FileNotFoundError):
-                vault_file.path.unlink()
+            discard(kept_in)
             raise
         encoder = encoder or default_encoder(state.profile)
-        device = cls(StateStore(vault_file, state), transport, encoder, rng=rng)
+        device = cls(StateStore(kept_in, state), transport, encoder, rng=rng)
         device.authenticator.last_ceremony = report.finish()
         return device
 
     @classmethod
     def open(
         cls,
-        vault: str | Path,
+        vault: str | Path | Vault,
         *,
         encoder: Encoder | None = None,
         vault_key: VaultKey | None = None,
@@ -160,9 +160,9 @@ class Device:
         rng: Rng | None = None,
     ) -> Device:
         """Open a vault made by `enrol`. Raises VaultMissing, VaultInUse, VaultKeyWrong, VaultCorrupt."""
-        vault_file = VaultFile.open(vault, vault_key or default_vault_key(vault))
+        kept_in = existing_vault(vault, vault_key)
         try:
-            store = StateStore.load(vault_file)
+            store = StateStore.load(kept_in)
             return cls(
                 store,
                 transport or HttpTransport(store.state.server_url, ca_file=ca_file),
@@ -170,7 +170,7 @@ class Device:
                 rng=rng,
             )
         except BaseException:
-            vault_file.close()
+            kept_in.close()
             raise
 
     def create(self, options: Options, origin: str, capture: Capture, *, modulus_bits: int = 2048) -> dict[str, Any]:
@@ -319,6 +319,7 @@ class Device:
         try:
             with self._store.in_flight:
                 finish_outstanding(self._store, self._api)
+                settle_change(self._store, self._confirmer)
                 rotate_template(
                     self._rng,
                     self._store,
@@ -332,6 +333,36 @@ class Device:
                 )
         finally:
             self.authenticator.last_ceremony = report.finish()
+
+    def add_template(self, captures: Sequence[Any], match: Capture, *, code: str | None = None) -> bool:
+        """Let one more look of the same person sign in, under a match with a template that there is.
+
+        captures: three or more of the new look, as for `enrol`: with other glasses, of the other eye. match: one more
+        capture, or a function that returns one, which must match a template that there is, in a login that signs for
+        nobody. code: the operator's (one for a rotation), if the server asks for one; it is spent by the match. With
+        each template a match takes a little more, so that several let strangers in no more often than one.
+
+        True: it is in place. False: the match is stored here and the server has yet to hear of it, in the background or
+        with the next ceremony, as after `get`; `templates` counts it once it has. If it raises, nothing has changed;
+        only Quarantined, NotActive and ServerMisbehaved may come after the match, and then the next ceremony, or
+        `recover`, finds out. Raises TooManyTemplates, EncodingError, InconsistentCaptures, NoMatch, MatchMissing,
+        CodeRequired, EnrolmentRefused (the code), ProfileChanged, NotActive, DeviceRestored, LockedOut, BudgetSpent,
+        ServerUnavailable, ServerMisbehaved, TransportError.
+        """
+        with self._changing_templates("add_template") as changer:
+            after = changer.profile_with_one_more()
+            with changer.report.step("device: capture and encode"):
+                template = make_template(self._encoder, captures, after)
+            return changer.add(template, after, lambda: self.authenticator.encoded(match, changer.report), code)
+
+    def remove_template(self, position: int, match: Capture) -> bool:
+        """Give a template up, under a match with any that there is; the only one stays.
+
+        position: from 0, in the order of adding. The rest and the result as for `add_template`; also raises
+        NoSuchTemplate.
+        """
+        with self._changing_templates("remove_template") as changer:
+            return changer.remove(position, lambda: self.authenticator.encoded(match, changer.report))
 
     def history(self) -> History:
         """Everything the server recorded of this enrolment, newest first: above all every login signed in its name.
@@ -391,6 +422,19 @@ class Device:
 
     def __repr__(self) -> str:
         return f"Device(enrolment {self.enrolment_id.hex()}, {len(self.credentials())} passkeys)"
+
+    @contextlib.contextmanager
+    def _changing_templates(self, kind: str) -> Iterator[TemplateChanger]:
+        """What is outstanding is settled first; afterwards the report is kept."""
+        report = ReportBuilder(kind)
+        try:
+            with self._store.in_flight:
+                self.authenticator.settle_outstanding()
+                yield TemplateChanger(
+                    self._rng, self._store, self._api, self._confirmer, self.authenticator.clock(), report
+                )
+        finally:
+            self.authenticator.last_ceremony = report.finish()
 
 
 def _registration_json(

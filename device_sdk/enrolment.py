@@ -59,8 +59,7 @@ def enrol(
         base_ot_id=offer.base_ot_id,
         code=code,
         sender_message=sender_message,
-        codes_share=server.codes,
-        masks_share=server.masks,
+        share=server,
     )
     _finish(api, finish, request_key, report)
     return DeviceState(
@@ -109,13 +108,16 @@ def make_templates(encoder: Encoder, captures: Sequence[Any], profile: Profile) 
     groups = [captures] if profile.templates == 1 else list(captures)
     if len(groups) != profile.templates:
         raise EncodingError(f"profile {profile.name} takes {profile.templates} groups of captures, one a template")
-    templates = [_template(encoder, group, profile) for group in groups]
+    templates = [make_template(encoder, group, profile) for group in groups]
     codes = b"".join(template.packed() for template in templates)
     return codes, b"".join(template.packed_mask() or b"" for template in templates)
 
 
-def _template(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> BinaryCode:
-    """One template. The encoder judges by the profile's rule whether the captures are of one person."""
+def make_template(encoder: Encoder, captures: Sequence[Any], profile: Profile) -> BinaryCode:
+    """One template. The encoder judges by the profile's rule whether the captures are of one person.
+
+    Raises EncodingError, InconsistentCaptures.
+    """
     if not isinstance(captures, Sequence) or len(captures) < MIN_CAPTURES:
         raise EncodingError(f"enrolment takes {MIN_CAPTURES} or more captures for a template")
 

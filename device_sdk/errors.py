@@ -105,16 +105,38 @@ class EnrolmentRefused(TandemError):
 
 
 class MatchMissing(TandemError):
-    """The rotation asks for a match with the present template, and none was shown / ask for a code that asks for none.
+    """A match with a present template is asked for, and none was shown / ask for a rotation code that asks for none.
 
     The device has no passkey in use that the server takes, or the login did not arrive.
     """
 
     code = "match_missing"
     message = (
-        "this rotation asks for a match with the present template, and this device could show none; sign in and try "
-        "again, or ask the operator for a code that asks for no match"
+        "a match with a present template is asked for, and this device could show none; sign in and try again, or ask "
+        "the operator for a rotation code that asks for no match"
     )
+
+
+class TooManyTemplates(TandemError):
+    """The enrolment has as many templates as its profile allows / remove one first."""
+
+    code = "too_many_templates"
+    message = "this enrolment has as many templates as its profile allows; remove one first"
+
+
+class NoSuchTemplate(TandemError):
+    """There is no template at that position, or it is the only one / name another; the only one can be rotated."""
+
+    code = "no_such_template"
+    message = "there is no template at that position, or it is the only one, which can be rotated but not removed"
+
+
+class CodeRequired(TandemError):
+    """This server asks for an operator's code to add a template / get one and pass it as `code`."""
+
+    code = "code_required"
+    advice = Advice.ASK_USER
+    message = "this server asks for an operator's code to add a template; get one and pass it along"
 
 
 class RelyingPartyNotAllowed(TandemError):

@@ -49,9 +49,9 @@ class RecordedEvent:
 class LoginRecord:
     """A login that the server answered, so that a device with a matching capture could sign.
 
-    kind: "create", "get", "rotate" (the match for a template rotation) or "verify" (a match for its own sake); the last
-    two signed for nobody. confirmed_at: when the device proved that it had signed; None if it never did. Times are Unix
-    seconds by the server's clock.
+    kind: "create", "get", "change" or "rotate" (the match for a change of templates, or a rotation) or "verify" (a
+    match for its own sake); the last three signed for nobody. confirmed_at: when the device proved that it had signed;
+    None if it never did. Times are Unix seconds by the server's clock.
     """
 
     at: float

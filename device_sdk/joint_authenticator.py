@@ -22,6 +22,7 @@ from device_sdk.recovery import finish_outstanding
 from device_sdk.registration import Registered, register
 from device_sdk.server_api import Deadline, ServerApi
 from device_sdk.state_store import StateStore
+from device_sdk.template_changes import settle_change
 from device_sdk.template_rotation import settle_rotation
 from device_sdk.transport import RequestKey
 from device_sdk.vault.state import Credential
@@ -29,6 +30,8 @@ from mpc.login.enrolment_messages import RevokeCredential
 from mpc.login.user_verification import VerificationMethod, verification_method
 from mpc.login.verification import verification_challenge
 from mpc.primitives.rng import Rng
+
+_LOOK_EVERY_S = 0.05
 
 
 class JointAuthenticator:
@@ -133,12 +136,13 @@ class JointAuthenticator:
             self._store.change(lambda now: now.without_credentials([credential_id]).without_provisioned(credential_id))
 
     def settle_outstanding(self) -> None:
-        """What a lost answer left open. Which template holds must be known before anything is done with either.
+        """What a lost answer left open. Which templates hold must be known before anything is done with them.
 
         Call with the store's `in_flight` held.
         """
         finish_outstanding(self._store, self._api)
         settle_rotation(self._store, self._api)
+        settle_change(self._store, self._confirmer)
 
     def __repr__(self) -> str:
         return "JointAuthenticator()"
@@ -149,13 +153,24 @@ class JointAuthenticator:
     ) -> Iterator[RunningCeremony]:
         """One ceremony at a time; afterwards the report is kept."""
         try:
-            with self._store.in_flight:
+            with self._turn(deadline):
                 self.settle_outstanding()
                 yield RunningCeremony(
                     self.rng, self._store, self._api, self._confirmer, deadline, report, client_data_hash, probe
                 )
         finally:
             self.last_ceremony = report.finish()
+
+    @contextlib.contextmanager
+    def _turn(self, deadline: Deadline) -> Iterator[None]:
+        """The store's `in_flight`, waited for until the deadline or its cancellation."""
+        while not self._store.in_flight.acquire(timeout=min(deadline.remaining_s(), _LOOK_EVERY_S)):
+            pass
+        try:
+            deadline.remaining_s()
+            yield
+        finally:
+            self._store.in_flight.release()
 
     def _revoke_at_server(self, credential_ids: Sequence[bytes]) -> None:
         """Tell the server that replaced passkeys are gone; one it cannot be told now leaves a share of no use."""

@@ -19,6 +19,7 @@ from mpc.garbling.hashing import tables_bytes
 from mpc.login import device_side
 from mpc.login.attestation import AttestationStatement
 from mpc.login.device_side import DeviceLogin, DeviceLoginState, LoginRequest, Match, Probe
+from mpc.login.template import TemplateShare
 from mpc.primitives.rng import Rng
 
 _MAX_RESTARTS = 3
@@ -35,6 +36,8 @@ class JointLogin:
     authenticator_data: Callable[[Credential], bytes]
     """authenticatorData for the credential with its counter already advanced."""
     probe: BinaryCode = field(repr=False)
+    change: Callable[[TemplateShare], TemplateShare] = lambda share: share
+    """What becomes of this device's template share with the next epoch."""
     on_match: Callable[[DeviceState], DeviceState] = lambda state: state
     """What else becomes durable together with the next shares, before anything is released."""
     attest: bool = False
@@ -75,21 +78,22 @@ def _one_attempt(
     """None if the login is to be started again under the next index."""
     with report.step("device: store index"):
         state = store.change(lambda before: _with_next_index(before, wanted.credential_id))  # D1, write ahead
-    credential = state.credential(wanted.credential_id)
+    credential, upcoming = state.credential(wanted.credential_id), state.promoted()
     authenticator_data = wanted.authenticator_data(credential)
     with report.step("device: message 1"):
         login = DeviceLogin(
             rng,
-            _login_state(state, credential),
+            _login_state(state, upcoming, credential),
             LoginRequest(
                 kind=wanted.kind,
                 ot_index=state.ot_index,
                 authenticator_data=authenticator_data,
                 client_data_hash=wanted.client_data_hash.digest,
                 confirmation=state.next.confirmation if state.next else None,
+                change=wanted.change,
                 attest=wanted.attest,
             ),
-            _probe(state, wanted.probe),
+            _probe(upcoming, wanted.probe),
         )
     try:
         with report.step("server and network"):
@@ -97,7 +101,7 @@ def _one_attempt(
                 login.message_1,
                 state.enrolment_id,
                 RequestKey.from_scalar(state.request_key),
-                expected_bytes=tables_bytes(state.profile.circuit),
+                expected_bytes=tables_bytes(upcoming.profile.circuit),
                 deadline=deadline,
                 report=report,
             )
@@ -130,13 +134,12 @@ def _with_next_index(state: DeviceState, credential_id: bytes) -> DeviceState:
     return replace(state.with_credential(counted), ot_index=state.ot_index + 1)
 
 
-def _login_state(state: DeviceState, credential: Credential) -> DeviceLoginState:
-    """The shares of the current epoch, or of the next one where its confirmation goes along."""
-    upcoming = state.promoted()
+def _login_state(state: DeviceState, upcoming: DeviceState, credential: Credential) -> DeviceLoginState:
+    """The shares of the current epoch, or of the next one where its confirmation goes along (`upcoming`)."""
     return DeviceLoginState(
         enrolment_id=state.enrolment_id,
         server_id=state.server_id,
-        profile=state.profile,
+        profile=upcoming.profile,
         base_ot_id=state.base_ot_id,
         base_keys=state.base_keys,
         epoch=upcoming.epoch,

@@ -11,9 +11,11 @@ from typing import NoReturn, TypeVar
 from device_sdk.ceremony_report import ReportBuilder
 from device_sdk.errors import (
     BudgetSpent,
+    CodeRequired,
     EnrolmentRefused,
     LockedOut,
     MatchMissing,
+    NoSuchTemplate,
     NotActive,
     NotAllowed,
     ProvisionedKeyRefused,
@@ -24,6 +26,7 @@ from device_sdk.errors import (
     ServerMisbehaved,
     ServerRefused,
     ServerUnavailable,
+    TooManyTemplates,
 )
 from device_sdk.transport import RequestKey, ServerProblem, Transport, signing_key_id
 from mpc.errors import DecodeError
@@ -45,6 +48,7 @@ from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
 from mpc.login.published_profiles import PUBLISHED
 from mpc.login.rotation_messages import RotationFinish, RotationOffer, RotationSettle, RotationSettled, RotationStart
+from mpc.login.template_messages import AddTemplate, RemoveTemplate
 
 _T = TypeVar("_T")
 _SMALL_ANSWER_BYTES = 4096
@@ -188,6 +192,13 @@ class ServerApi:
         body = self._send("/v1/rotations/settle", message.encode(), key, identity)
         return _decoded(RotationSettled.decode, body)
 
+    def announce_change(
+        self, message: AddTemplate | RemoveTemplate, key: RequestKey, report: ReportBuilder
+    ) -> Accepted:
+        identity = signing_key_id(enrolment_id=message.enrolment_id)
+        path = "/v1/templates/add" if isinstance(message, AddTemplate) else "/v1/templates/remove"
+        return _decoded(Accepted.decode, self._post(path, message.encode(), key, identity, report=report))
+
     def history(self, message: HistoryRequest, key: RequestKey) -> HistoryPage:
         identity = signing_key_id(enrolment_id=message.enrolment_id)
         body = self._post("/v1/history", message.encode(), key, identity, limit=MAX_PAGE_BYTES)
@@ -249,6 +260,12 @@ def raise_as_fault(refusal: ServerProblem) -> NoReturn:
             raise EnrolmentRefused from None
         case "match_missing":
             raise MatchMissing from None
+        case "too_many_templates":
+            raise TooManyTemplates from None
+        case "no_such_template":
+            raise NoSuchTemplate from None
+        case "code_required":
+            raise CodeRequired from None
         case "rp_not_allowed":
             raise RelyingPartyNotAllowed from None
         case "provisioned_key_not_usable":

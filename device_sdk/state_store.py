@@ -5,25 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from device_sdk.vault.file import VaultFile
+from device_sdk.vault.port import Vault
 from device_sdk.vault.state import DeviceState
 
 
 class StateStore:
-    """One vault file, its decoded state, and the locks around both.
+    """One vault, its decoded state, and the locks around both.
 
     `change` writes durably before the new state is visible to anybody. `in_flight` is held for a whole ceremony:
     one login at a time, since an index serves one login and answers to older requests are discarded.
     """
 
-    def __init__(self, vault: VaultFile, state: DeviceState) -> None:
+    def __init__(self, vault: Vault, state: DeviceState) -> None:
         self._vault = vault
         self._state = state
         self._lock = threading.RLock()
         self.in_flight = threading.Lock()
 
     @classmethod
-    def load(cls, vault: VaultFile) -> StateStore:
+    def load(cls, vault: Vault) -> StateStore:
         """The state in an opened vault. Raises VaultCorrupt."""
         return cls(vault, DeviceState.decode(vault.read()))
 

@@ -20,8 +20,8 @@ from device_sdk.errors import (
     TandemError,
     TransportError,
 )
+from device_sdk.match_login import MATCH_TIMEOUT_S, mark_overtaken, settle_confirmation, show_match
 from device_sdk.server_api import Deadline, ServerApi, raise_as_fault
-from device_sdk.shown_match import show_match
 from device_sdk.state_store import StateStore
 from device_sdk.transport import RequestKey, ServerProblem
 from device_sdk.vault.state import DeviceState, PendingRotation
@@ -40,7 +40,6 @@ from mpc.primitives.rng import Rng
 
 _FINISH_TRIES = 3
 _ATTEMPTS = 2
-_LOGIN_TIMEOUT_S = 60.0
 
 
 def rotate_template(
@@ -72,9 +71,8 @@ def rotate_template(
         offer = _begun(store, api, confirmer, code)
         if offer.match:
             challenge = ClientDataHash(rotation_challenge(offer.enrolment_id, offer.base_ot_id))
-            deadline = Deadline(_LOGIN_TIMEOUT_S)
-            show_match(rng, store, api, challenge, probe, deadline=deadline, now=now, report=report)
-            _confirm(store, confirmer)
+            show_match(rng, store, api, challenge, probe, deadline=Deadline(MATCH_TIMEOUT_S), now=now, report=report)
+            settle_confirmation(store, confirmer)
         pending, message = _prepared(rng, store, offer, code, codes, masks)
         store.change(lambda before, pending=pending: replace(before, rotation=pending))  # type: ignore[misc]
         if _finished(store, api, pending, message):
@@ -111,26 +109,16 @@ def _begun(store: StateStore, api: ServerApi, confirmer: Confirmer, code: str) -
     """The offer, with nothing outstanding at either side."""
     if store.state.overtaken:
         raise DeviceRestored
-    _confirm(store, confirmer)
+    settle_confirmation(store, confirmer)
     state = store.state
     message = RotationStart(state.enrolment_id, code, state.epoch)
     offer = api.start_rotation(message, RequestKey.from_scalar(state.request_key))
     if offer.epoch > state.epoch:
-        store.change(lambda now: replace(now, overtaken=True))
+        mark_overtaken(store)
         raise DeviceRestored
     if offer.epoch < state.epoch or offer.enrolment_id != state.enrolment_id:
         raise ServerMisbehaved("wrong_epoch")
     return offer
-
-
-def _confirm(store: StateStore, confirmer: Confirmer) -> None:
-    try:
-        confirmer.deliver()
-    except ServerProblem as refusal:
-        if refusal.problem.code == "unknown_login" and (refusal.problem.epoch or 0) > store.state.epoch:
-            store.change(lambda now: replace(now, overtaken=True))  # D6'
-            raise DeviceRestored from None
-        raise_as_fault(refusal)
 
 
 def _prepared(
@@ -150,9 +138,9 @@ def _prepared(
         base_ot_id=offer.base_ot_id,
         code=code,
         epoch=state.epoch,
+        ot_index=state.ot_index,
         sender_message=sender_message,
-        codes_share=server.codes,
-        masks_share=server.masks,
+        share=server,
     )
     return PendingRotation(offer.base_ot_id, base_keys, state.epoch, own), message
 

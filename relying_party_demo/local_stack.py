@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,14 +31,21 @@ class AuthServer:
     The relying party does not know it: only the phone talks to it, and the operator on its machine.
     """
 
-    def __init__(self, folder: Path, *, rp_id: str, profiles: Mapping[str, Any] | None = None) -> None:
-        """`profiles`: in the form of the server's settings, instead of its defaults."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rp_id: str,
+        other_rp_ids: Sequence[str] = (),
+        profiles: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`rp_id`, `other_rp_ids`: whom it serves. `profiles`: in the form of its settings, instead of its defaults."""
         self._folder = folder
         self._log = folder / "authsvc.log"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")},
             "TANDEM_DATA_DIR": str(folder / "authsvc"),
-            "TANDEM_ALLOWED_RP_IDS": f'["{rp_id}"]',
+            "TANDEM_ALLOWED_RP_IDS": json.dumps([rp_id, *other_rp_ids]),
         }
         if profiles is not None:
             self._environment["TANDEM_PROFILES"] = json.dumps(profiles)

@@ -38,6 +38,7 @@ def enrolment_document(row: EnrolmentRow) -> dict[str, Any]:
         "status": row.status,
         "status_reason": row.status_reason,
         "profile": row.profile_name,
+        "templates": row.templates,
         "epoch": row.epoch,
         "last_index": row.last_index,
         "consecutive_failures": row.consecutive_failures,

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse
 
-from mpc.garbling.hashing import tables_bytes
+from mpc.garbling.hashing import LABEL_BYTES, tables_bytes
 from mpc.login.attestation import MAX_BOX_BYTES
 from mpc.login.enrolment_messages import (
     Accepted,
@@ -30,6 +30,7 @@ from mpc.login.enrolment_messages import (
 )
 from mpc.login.history import HistoryPage, HistoryRequest
 from mpc.login.messages import Acknowledgement, Message1, Message2, Message3, u_bytes
+from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
 from mpc.login.rotation_messages import (
     RotationFinish,
@@ -39,6 +40,7 @@ from mpc.login.rotation_messages import (
     RotationStart,
 )
 from mpc.login.session import sealed_bytes
+from mpc.login.template_messages import AddTemplate, RemoveTemplate
 from mpc.parameters import MAX_MODULUS_BITS, MIN_MODULUS_BITS
 from mpc.threshold_rsa.public_key import PublicKey
 
@@ -91,7 +93,7 @@ ADDRESSES = (
         (
             "bad_authenticator_data", "rp_not_allowed", "provisioning_required", "not_active", "quarantined",
             "credential_not_usable", "unknown_login", "stale_index", "index_ahead", "epoch_ahead", "profile_changed",
-            "base_ot_changed", "budget_spent",
+            "base_ot_changed", "budget_spent", "wrong_state",
         ),
     ),
     ProtocolAddress(
@@ -112,10 +114,18 @@ ADDRESSES = (
     ),
     ProtocolAddress(
         "/v1/rotations/finish", "Finish a rotation", "RotationFinish", "Accepted",
-        ("bad_enrolment_code", "not_active", "wrong_state", "match_missing"),
+        ("bad_enrolment_code", "not_active", "wrong_state", "match_missing", "index_ahead"),
     ),
     ProtocolAddress(
         "/v1/rotations/settle", "Ask what became of a rotation", "RotationSettle", "RotationSettled", (),
+    ),
+    ProtocolAddress(
+        "/v1/templates/add", "Announce a template to be added under a match", "AddTemplate", "Accepted",
+        ("bad_enrolment_code", "code_required", "not_active", "too_many_templates", "profile_changed"),
+    ),
+    ProtocolAddress(
+        "/v1/templates/remove", "Announce that a template is to go, under a match", "RemoveTemplate", "Accepted",
+        ("not_active", "no_such_template", "profile_changed"),
     ),
     ProtocolAddress("/v1/history", "Read the enrolment's own history", "HistoryRequest", "HistoryPage", ()),
 )  # fmt: skip
@@ -192,8 +202,8 @@ def document(app: FastAPI, policy: Policy) -> dict[str, Any]:
 def message_schemas(policy: Policy) -> dict[str, Schema]:
     """Every message by its class's name. Sizes that a profile decides span those of the profiles served."""
     profiles = policy.profiles.values()
-    u = [u_bytes(profile) for profile in profiles]
-    tables = [tables_bytes(profile.circuit) for profile in profiles]
+    u = [u_bytes(profile.with_templates(count)) for profile in profiles for count in profile.template_counts]
+    tables = [size for profile in profiles for size in tables_by_templates(profile)]
     sealed = [sealed_bytes(PublicKey(2**bits - 1)) for bits in (MIN_MODULUS_BITS, MAX_MODULUS_BITS)]
     message_2 = partial(
         Message2.decode, tables_bytes=min(tables), sealed_bytes=min(sealed), attestation_at_most=MAX_BOX_BYTES
@@ -201,7 +211,7 @@ def message_schemas(policy: Policy) -> dict[str, Schema]:
     plain = (
         EnrolmentStart, BaseOtOffer, EnrolmentFinish, Accepted, AddCredential, RevokeCredential, PairShares, AdoptKey,
         Message3, Acknowledgement, RecoveryStart, RecoveryFinish, RotationStart, RotationOffer, RotationFinish,
-        RotationSettle, RotationSettled, HistoryRequest, HistoryPage,
+        RotationSettle, RotationSettled, AddTemplate, RemoveTemplate, HistoryRequest, HistoryPage,
     )  # fmt: skip
     return {
         **{message.__name__: described(message.decode) for message in plain},
@@ -210,6 +220,16 @@ def message_schemas(policy: Policy) -> dict[str, Schema]:
             message_2, tables=sizes(min(tables), max(tables)), sealed=sizes(min(sealed), max(sealed))
         ),
     }
+
+
+def tables_by_templates(profile: Profile) -> list[int]:
+    """The bytes of the tables for each number of templates there may be.
+
+    Every template has the same gates, and joining two takes one more. Building the larger circuits would take seconds.
+    """
+    gate = 2 * LABEL_BYTES
+    each = (tables_bytes(profile.circuit) + gate) // profile.templates
+    return [count * each - gate for count in profile.template_counts]
 
 
 def _operation(address: ProtocolAddress) -> dict[str, Any]:

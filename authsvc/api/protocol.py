@@ -28,6 +28,7 @@ from ..services import (
     login,
     provisioned_keys,
     recovery,
+    template_changes,
     template_rotation,
 )
 from ..services.context import ServiceContext, SignedRequest
@@ -55,7 +56,8 @@ def protocol_endpoints(ctx: ServiceContext) -> Sequence[Endpoint]:
     """The protocol's addresses under this policy."""
     # Which profile a login is for is known only after parsing; until then the largest one served is the
     # bound.
-    largest_login = max(message_1_max_bytes(profile) for profile in ctx.policy.profiles.values())
+    profiles = [profile.with_templates(profile.max_templates) for profile in ctx.policy.profiles.values()]
+    largest_login = max(message_1_max_bytes(profile) for profile in profiles)
     return (
         Endpoint("/v1/enrolments", enrolment.start, _SMALL),
         Endpoint("/v1/enrolments/finish", enrolment.finish, _BASE_OT),
@@ -71,6 +73,8 @@ def protocol_endpoints(ctx: ServiceContext) -> Sequence[Endpoint]:
         Endpoint("/v1/rotations", template_rotation.start, _SMALL),
         Endpoint("/v1/rotations/finish", template_rotation.finish, _BASE_OT),
         Endpoint("/v1/rotations/settle", template_rotation.settle, _SMALL),
+        Endpoint("/v1/templates/add", template_changes.add, _SMALL),
+        Endpoint("/v1/templates/remove", template_changes.remove, _SMALL),
     )
 
 

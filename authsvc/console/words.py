@@ -95,6 +95,8 @@ EVENTS: Final[dict[str, Words]] = {
     "relying_party_revoked": Words("Relying party revoked", *_ENDED),
     "rotation_code_issued": Words("Rotation code issued"),
     "shares_imported": Words("Ceremony imported"),
+    "template_added": Words("Template added", *_GOOD),
+    "template_removed": Words("Template given up", *_ENDED),
     "template_rotated": Words("Template rotated", *_GOOD),
     "template_share_shown": Words("Template share shown", *_WARN),
     "token_issued": Words("API token issued"),

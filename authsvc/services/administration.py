@@ -83,7 +83,7 @@ def template_share(ctx: ServiceContext, enrolment_id: bytes, *, by: str = COMMAN
     """
     with ctx.store.write() as conn:
         row = existing_enrolment(conn, enrolment_id)
-        profile = ctx.policy.profiles.get(row.profile_name)
+        profile = ctx.policy.profile_of(row.profile_name, row.templates)
         if row.sealed_template is None or profile is None:
             raise Refused("wrong_state")
         append_event(conn, at=ctx.clock(), enrolment_id=enrolment_id, name="template_share_shown", detail={"by": by})
@@ -161,6 +161,8 @@ def revoke_row(ctx: ServiceContext, conn: Connection, row: EnrolmentRow, by: str
         sealed_pending_base_ot=None,
         pending_base_ot_id=None,
         sealed_template=None,
+        change_challenge=None,
+        sealed_change=None,
         updated_at=now,
     )
     detail: EventDetail = {"credentials": revoked, "by": by}

@@ -27,7 +27,7 @@ def expected_data(statement: LoginStatement, credential: CredentialRow, profile:
         return None
 
     def built(outputs: ExtensionOutputs) -> bytes:
-        if statement.kind == "get":
+        if statement.kind != "create":
             return assertion_data(credential.rp_id, count, outputs)
         cose_key = cose_rsa_key(credential.algorithm, int.from_bytes(credential.modulus, "big"), credential.exponent)
         return registration_data(credential.rp_id, count, credential.id, cose_key, outputs)

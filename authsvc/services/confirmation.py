@@ -14,15 +14,23 @@ from mpc.threshold_rsa.shares import refreshed as refreshed_key
 from ..errors import Refused
 from ..observation import login_came_to
 from ..store.credentials import load_credential, set_credential_share
-from ..store.enrolments import EnrolmentRow, EnrolmentStatus, load_enrolment, update_enrolment
+from ..store.enrolments import EnrolmentChanges, EnrolmentRow, EnrolmentStatus, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
-from ..store.logins import LoginRow, confirm_login, pending_logins, void_token_hashes
+from ..store.logins import (
+    LoginRow,
+    confirm_login,
+    drop_pending_changes,
+    forget_dropped,
+    pending_logins,
+    void_token_hashes,
+)
 from .context import ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
 from .login_events import confirmed_event
 from .quarantine import quarantine
 from .rate_limits import by_confirmer
 from .secrets_at_rest import open_key_share, open_refresh, open_template, seal_key_share, seal_template
+from .template_changes import changed
 
 MAX_BODY_BYTES = 512
 
@@ -47,7 +55,8 @@ def apply_confirmation(
 ) -> int:
     """One transaction; the epoch that is current after it.
 
-    Raises Refused: "not_active", "quarantined" (C3), "unknown_login" with the epoch (C4).
+    Raises Refused: "not_active", "quarantined" (C3), "unknown_login" with the epoch (C4; also for a login that showed
+    the match for a change of templates which cannot be made any more).
     """
     with ctx.store.write_enrolment() as conn:
         enrolment = load_enrolment(conn, enrolment_id, lock=True)
@@ -57,31 +66,49 @@ def apply_confirmation(
         if known is not None and hmac.compare_digest(known, received.token_hash):
             login_came_to("confirmed_again")
             return enrolment.epoch  # C1: said before, the acknowledgement was lost
+        refusal = None
         for row in pending_logins(conn, enrolment_id):
             if row.token_hash is not None and hmac.compare_digest(row.token_hash, received.token_hash):
-                if row.ot_index != received.ot_index:
-                    break
-                _advance(ctx, conn, enrolment, row)  # C2
-                login_came_to("confirmed")
-                return enrolment.epoch + 1
-        void = [h for h in void_token_hashes(conn, enrolment_id) if hmac.compare_digest(h, received.token_hash)]
-        if not void:
-            raise Refused("unknown_login", epoch=enrolment.epoch)  # C4
-        # C3: two devices opened answers of one epoch. Returned from the block, so that the write commits.
-        quarantine(ctx, conn, enrolment, "clone_proved")
-        login_came_to("clone_proved")
-    raise Refused("quarantined")
+                if row.ot_index == received.ot_index and _advance(ctx, conn, enrolment, row):  # C2
+                    login_came_to("confirmed")
+                    return enrolment.epoch + 1
+                break
+        # Told in this epoch, its device takes the login back (row D6). Whoever still has such a token when the epoch is
+        # over was confirmed less than another device, like any other void one.
+        if forget_dropped(conn, enrolment_id, received.token_hash):
+            refusal = Refused("unknown_login", epoch=enrolment.epoch)
+        if refusal is None:
+            void = [h for h in void_token_hashes(conn, enrolment_id) if hmac.compare_digest(h, received.token_hash)]
+            if not void:
+                raise Refused("unknown_login", epoch=enrolment.epoch)  # C4
+            quarantine(ctx, conn, enrolment, "clone_proved")  # C3: two devices opened answers of one epoch
+            login_came_to("clone_proved")
+            refusal = Refused("quarantined")
+    # Only now that the block is left, so that what it wrote commits.
+    raise refusal
 
 
-def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row: LoginRow) -> None:
-    """C2: new epoch, new shares; the old ones are overwritten, the other pending logins become void."""
-    profile = ctx.policy.profiles.get(enrolment.profile_name)
+def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row: LoginRow) -> bool:
+    """C2: new epoch, new shares; the old ones are overwritten, the other pending logins become void.
+
+    A login for a change of templates makes the change. False if it cannot be made any more: the login has failed then.
+    """
+    profile = ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
     if profile is None:
         raise Refused("not_active")
     key = ctx.keyring.key_of(conn, enrolment.id)
     session_id, rho = open_refresh(key, row, enrolment.epoch)
     epoch, now, chain = enrolment.epoch + 1, ctx.clock(), EnrolmentChain(enrolment)
     template = open_template(key, enrolment, profile)
+    change = None
+    if row.kind == "change":
+        change = changed(ctx, conn, key, enrolment, profile, template)
+        if change is None:
+            drop_pending_changes(conn, enrolment.id)
+            update_enrolment(conn, enrolment.id, change_challenge=None, sealed_change=None, updated_at=now)
+            return False
+        # Refreshed with the others from here on: what was announced in this epoch fits no share of the next.
+        template = change.template
     template = refreshed_template(template, session_id, rho, enrolment.id)
     credential = load_credential(conn, row.credential_id)
     # Revoked meanwhile: its share is gone, and the rest of the confirmation still holds.
@@ -95,14 +122,22 @@ def _advance(ctx: ServiceContext, conn: Connection, enrolment: EnrolmentRow, row
     confirm_login(conn, enrolment.id, row.ot_index, now)
     event = confirmed_event(enrolment, credential, row)
     chain.append(conn, at=now, name=event.name, detail=event.detail)
-    update_enrolment(
-        conn,
-        enrolment.id,
-        epoch=epoch,
-        sealed_template=seal_template(key, epoch, template),
-        confirmed_index=row.ot_index,
-        confirmed_token_hash=row.token_hash,
-        consecutive_failures=0,
-        updated_at=now,
-        **chain.head,
-    )
+    if change is not None:
+        chain.append(conn, at=now, name=change.event, detail=change.detail)
+    changes: EnrolmentChanges = {
+        "epoch": epoch,
+        "sealed_template": seal_template(key, epoch, template),
+        "confirmed_index": row.ot_index,
+        "confirmed_token_hash": row.token_hash,
+        "consecutive_failures": 0,
+        "updated_at": now,
+        "audit_seq": chain.head["audit_seq"],
+        "audit_hash": chain.head["audit_hash"],
+    }
+    if change is not None:
+        changes["templates"] = change.templates
+    if enrolment.change_challenge is not None:
+        # Of the epoch that ends here, whether or not it was this login that showed the match for it.
+        changes["change_challenge"] = changes["sealed_change"] = None
+    update_enrolment(conn, enrolment.id, **changes)
+    return True

@@ -7,7 +7,6 @@ import hashlib
 from mpc.errors import DecodeError
 from mpc.login.enrolment_messages import Accepted, BaseOtOffer, EnrolmentFinish, EnrolmentStart
 from mpc.login.messages import ID_BYTES
-from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 
 from ..codes import code_hash
@@ -83,6 +82,7 @@ def start(ctx: ServiceContext, request: SignedRequest) -> bytes:
                 template_attempts=0,
                 created_at=now,
                 updated_at=now,
+                templates=profile.templates,
             ),
         )
     return BaseOtOffer(enrolment_id, base_ot_id, ctx.policy.server_id, state.message).encode()
@@ -101,17 +101,13 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
     if _is_done(enrolment, message):
         return Accepted(enrolment.epoch, enrolment.last_index).encode()
     _require_begun(enrolment, message)
-    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    profile = ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
     if profile is None:
         raise Refused("profile_changed")
-    if len(message.codes_share) != profile.template_bytes:
-        raise DecodeError("enrolment_finish.codes", f"must have {profile.template_bytes} bytes for this profile")
-    if len(message.masks_share) != profile.mask_bytes:
-        raise DecodeError("enrolment_finish.masks", f"must have {profile.mask_bytes} bytes for this profile")
+    message.share.check_fits(profile, "enrolment_finish")
     key = ctx.data_key(enrolment.id)
     state = open_receiver_state(key, enrolment)
     keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
-    template = TemplateShare(message.codes_share, message.masks_share)
     now = ctx.clock()
     hashed = code_hash(message.code)
     with ctx.store.write() as conn:
@@ -131,7 +127,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             sealed_base_ot=seal_base_keys(key, message.base_ot_id, keys),
             sealed_pending_base_ot=None,
             pending_base_ot_id=None,
-            sealed_template=seal_template(key, 0, template),
+            sealed_template=seal_template(key, 0, message.share),
             updated_at=now,
         )
         detail = {"code_id": current.code_hash.hex()}

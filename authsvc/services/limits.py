@@ -15,6 +15,8 @@ from ..policy import DAY_S, Limits
 from ..store.enrolments import EnrolmentRow
 from ..store.logins import nth_latest_attempt_time, unconfirmed_count_since
 
+MAX_INDEX_JUMP = 2**20
+"""How far above the last index a message may go; a device that lost many logins in a row is well within it."""
 MAX_SKEW_S = 60.0
 """How far the clocks of two hosts may be apart."""
 

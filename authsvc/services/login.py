@@ -39,12 +39,11 @@ from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
 from .credentials import require_allowed_origin
 from .frame import authenticated_enrolment, require_same_enrolment
-from .limits import check_budgets, check_delay
+from .limits import MAX_INDEX_JUMP, check_budgets, check_delay
 from .login_events import LoginEvent, attestation_event, login_event
 from .quarantine import QuarantineReason, quarantine
 from .secrets_at_rest import open_base_keys, open_key_share, open_template, seal_refresh
 
-MAX_INDEX_JUMP = 2**20
 _MAX_RECOMPUTATIONS = 8
 _log = structlog.get_logger()
 
@@ -217,7 +216,8 @@ def commit_verdict(
 
 def _parsed(policy: Policy, enrolment: EnrolmentRow, body: bytes) -> Message1:
     profile = policy.profiles.get(enrolment.profile_name)
-    if profile is not None and len(body) > message_1_max_bytes(profile):
+    # For as many templates as there may be: a copy from before one was removed is for row L4.
+    if profile is not None and len(body) > message_1_max_bytes(profile.with_templates(profile.max_templates)):
         raise Refused("too_large")
     message = Message1.decode(body)
     require_same_enrolment(enrolment, message.statement.enrolment_id)
@@ -230,7 +230,8 @@ def _advisory_snapshot(ctx: ServiceContext, conn: Connection, enrolment: Enrolme
     if credential is None:
         raise Refused("credential_not_usable")
     profile = _check_admissible(ctx, conn, enrolment, credential, message.statement)
-    message.check_fits(profile, Algorithm(credential.algorithm))
+    if message.statement.epoch == enrolment.epoch:
+        message.check_fits(profile, Algorithm(credential.algorithm))
     attester = attester_of(ctx, conn, credential) if message.statement.attest else None
     return Snapshot(enrolment, credential, ctx.keyring.key_of(conn, enrolment.id), attester)
 
@@ -248,7 +249,7 @@ def _check_admissible(
     profile = _check_in_service(ctx, enrolment)
     if budgets:
         check_budgets(conn, ctx.policy.limits, enrolment, profile.templates, ctx.clock())
-    wanted = "active" if statement.kind == "get" else "provisional"
+    wanted = "provisional" if statement.kind == "create" else "active"
     if credential.enrolment_id != enrolment.id or credential.status != wanted or credential.has_expired(ctx.clock()):
         raise Refused("credential_not_usable")
     if credential.rp_id not in ctx.policy.allowed_rp_ids:
@@ -261,18 +262,23 @@ def _check_admissible(
         raise Refused("index_ahead", last_index=enrolment.last_index)
     if statement.epoch > enrolment.epoch:
         raise Refused("epoch_ahead", epoch=enrolment.epoch)
+    # With another epoch there may be another base OT, and another number of templates: a message of an older one is for
+    # row L4 whatever it names, or a copy from before would be told to go away and stay in service.
+    if statement.epoch < enrolment.epoch:
+        return profile
     if statement.profile_digest != profile.digest:
         raise Refused("profile_changed")
-    # Only a rotation replaces the base OT and begins an epoch: a message of an older one is for row L4 whatever base OT
-    # it names, or a copy from before the rotation would be told to go away and stay in service.
-    if statement.epoch == enrolment.epoch and statement.base_ot_id != enrolment.base_ot_id:
+    if statement.base_ot_id != enrolment.base_ot_id:
         raise Refused("base_ot_changed")
+    # A login that is answered as one for a change is for the change that the confirmation will make, and no other.
+    if statement.kind == "change" and statement.client_data_hash != enrolment.change_challenge:
+        raise Refused("wrong_state")
     return profile
 
 
 def _check_in_service(ctx: ServiceContext, enrolment: EnrolmentRow) -> Profile:
     """The part of row L1 that the enrolment's own row answers."""
-    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    profile = ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
     if enrolment.status != "active" or profile is None:
         raise Refused("not_active")
     check_delay(ctx.policy.limits, enrolment, ctx.clock())
@@ -284,7 +290,9 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
     enrolment, credential = snapshot.enrolment, snapshot.credential
     if message.statement.epoch != enrolment.epoch or message.statement.base_ot_id != enrolment.base_ot_id:
         return None
-    profile = ctx.policy.profiles[enrolment.profile_name]
+    profile = ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
+    if profile is None:
+        raise AssertionError("the profile was there when the request was admitted")
     try:
         state = ServerLoginState(
             server_id=ctx.policy.server_id,
@@ -348,7 +356,7 @@ def _consume(
     chain = EnrolmentChain(enrolment)
     for event in events:
         chain.append(conn, at=now, name=event.name, detail=event.detail)
-    profile = ctx.policy.profiles.get(enrolment.profile_name)
+    profile = ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
     cost = profile.templates if profile is not None else 1
     if statement.ot_index > enrolment.last_index:
         insert_login(
@@ -382,6 +390,8 @@ def _kind_of(enrolment: EnrolmentRow, statement: LoginStatement) -> LoginKind:
     """A login over the challenge of a verification or of the rotation under way shows a match, and signs for nobody."""
     if statement.kind == "create":
         return "create"
+    if statement.kind == "change":
+        return "change"
     if statement.client_data_hash == verification_challenge(enrolment.id):
         return "verify"
     pending = enrolment.pending_base_ot_id

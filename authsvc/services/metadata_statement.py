@@ -104,7 +104,7 @@ def _descriptor(profile: Profile, method: str, limits: Limits) -> dict[str, Any]
         return {"userVerificationMethod": method}
     accuracy = {
         **_measured(profile),
-        "maxTemplates": profile.templates,
+        "maxTemplates": profile.max_templates,
         "maxRetries": limits.consecutive_before_delay,
         "blockSlowdown": min(limits.first_delay_s, _MAX_SECONDS),
     }

@@ -77,7 +77,7 @@ def erase_user(ctx: ServiceContext, enrolment_id: bytes, *, confirmation: str, b
 
 
 def _enrolment(row: EnrolmentRow) -> dict[str, Any]:
-    state = ("status", "status_reason", "label", "epoch", "last_index", "confirmed_index")
+    state = ("status", "status_reason", "label", "epoch", "last_index", "confirmed_index", "templates")
     counts = ("consecutive_failures", "template_attempts", "last_attempt_at", "created_at", "updated_at")
     return {
         "id": row.id.hex(),

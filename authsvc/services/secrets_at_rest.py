@@ -7,6 +7,7 @@ Every function takes the data key of the owner (`Keyring.key_of`): of the enrolm
 | sealed_base_ot | Δ ‖ 128 keys | the base-OT run |
 | sealed_pending_base_ot | the receiver's state between two requests | the base-OT run |
 | sealed_template | t2 ‖ m2 | the epoch |
+| sealed_change | a template's share to be added, or the position of one to go | the challenge |
 | sealed_share | d2 | the credential |
 | sealed_rho | session id ‖ ρ | index and epoch of the login |
 | sealed_key | a recipient's private key | the recipient |
@@ -59,6 +60,14 @@ def seal_template(key: DataKey, epoch: int, share: TemplateShare) -> bytes:
 def open_template(key: DataKey, row: EnrolmentRow, profile: Profile) -> TemplateShare:
     opened = _of(key, row.id).open("sealed_template", _number(row.epoch), row.sealed_template)
     return TemplateShare.from_bytes(profile, opened)
+
+
+def seal_change(key: DataKey, challenge: bytes, change: bytes) -> bytes:
+    return key.seal("sealed_change", challenge, change)
+
+
+def open_change(key: DataKey, row: EnrolmentRow) -> bytes:
+    return _of(key, row.id).open("sealed_change", row.change_challenge or b"", row.sealed_change)
 
 
 def seal_key_share(key: DataKey, credential_id: bytes, share: KeyShare) -> bytes:

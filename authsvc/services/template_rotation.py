@@ -17,12 +17,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from mpc.errors import DecodeError
 from mpc.login.enrolment_messages import Accepted
 from mpc.login.messages import ID_BYTES, MAX_INDEX
 from mpc.login.profile import Profile
 from mpc.login.rotation_messages import RotationFinish, RotationOffer, RotationSettle, RotationSettled, RotationStart
-from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import BaseOtContext, receiver_round_1, receiver_round_2
 
 from ..codes import code_hash
@@ -35,6 +33,7 @@ from ..store.logins import forget_rotation_logins, load_login, void_pending_logi
 from .administration import IssuedCode, existing_enrolment, insert_new_code
 from .context import COMMAND_LINE, ServiceContext, SignedRequest
 from .frame import authenticated_enrolment, require_same_enrolment
+from .limits import MAX_INDEX_JUMP
 from .one_time_codes import try_code
 from .secrets_at_rest import open_receiver_state, seal_base_keys, seal_receiver_state, seal_template
 
@@ -50,9 +49,9 @@ def issue_rotation_code(
     now, limits = ctx.clock(), ctx.policy.limits
     with ctx.store.write() as conn:
         row = existing_enrolment(conn, enrolment_id)
-        if not _is_in_service(ctx, row):
+        profile = _profile_in_service(ctx, row)
+        if profile is None:
             raise Refused("wrong_state")
-        profile = ctx.policy.profiles[row.profile_name]
         if not without_match and (
             row.template_attempts + profile.templates > limits.attempts_per_template
             or not any(
@@ -111,7 +110,7 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
 
     Repeating it after a lost answer changes nothing and is answered alike. Other budgets and the failures in a row
     stay. Raises Refused: "unauthenticated", "not_active", "wrong_state" (another offer was made since, or the epoch is
-    over), "bad_enrolment_code", "match_missing"; DecodeError; ProtocolAbort("invalid_point", device).
+    over), "bad_enrolment_code", "match_missing", "index_ahead"; DecodeError; ProtocolAbort("invalid_point", device).
     """
     with ctx.store.read() as conn:
         enrolment = authenticated_enrolment(ctx, conn, request)
@@ -120,14 +119,10 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
     if enrolment.rotated_base_ot_id == message.base_ot_id:
         return _accepted(enrolment, message)
     profile = _require_begun(ctx, enrolment, message)
-    if len(message.codes_share) != profile.template_bytes:
-        raise DecodeError("rotation_finish.codes", f"must have {profile.template_bytes} bytes for this profile")
-    if len(message.masks_share) != profile.mask_bytes:
-        raise DecodeError("rotation_finish.masks", f"must have {profile.mask_bytes} bytes for this profile")
+    message.share.check_fits(profile, "rotation_finish")
     key = ctx.data_key(enrolment.id)
     state = open_receiver_state(key, enrolment)
     keys = receiver_round_2(BaseOtContext(enrolment.id, message.base_ot_id), state, message.sender_message)
-    template = TemplateShare(message.codes_share, message.masks_share)
     now, epoch = ctx.clock(), message.epoch + 1
     with ctx.store.write() as conn:
         current = load_enrolment(conn, enrolment.id, lock=True)
@@ -142,9 +137,11 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
         if hashed is None or take_code(conn, hashed, purpose, now) is None:
             raise Refused("bad_enrolment_code")
         void_pending_logins(conn, current.id)
-        # The index after the last one is used up too: this device's login of before, still on its way, would otherwise
-        # be of an older epoch under a fresh index, which is how a copy shows (row L4).
-        last_index = min(current.last_index + 1, MAX_INDEX)
+        # The indices up to the device's are used up too, and one at least: a login of before, still on its way, would
+        # otherwise be of an older epoch under a fresh index, which is how a copy shows (row L4).
+        if message.ot_index > current.last_index + MAX_INDEX_JUMP:
+            raise Refused("index_ahead", last_index=current.last_index)
+        last_index = max(min(current.last_index + 1, MAX_INDEX), message.ot_index)
         update_enrolment(
             conn,
             current.id,
@@ -155,8 +152,10 @@ def finish(ctx: ServiceContext, request: SignedRequest) -> bytes:
             sealed_pending_base_ot=None,
             pending_base_ot_id=None,
             rotated_base_ot_id=message.base_ot_id,
-            sealed_template=seal_template(key, epoch, template),
+            sealed_template=seal_template(key, epoch, message.share),
             template_attempts=0,
+            change_challenge=None,
+            sealed_change=None,
             updated_at=now,
         )
         detail: EventDetail = {"code_id": hashed.hex(), "epoch": epoch, "match": purpose == "rotate"}
@@ -187,26 +186,29 @@ def settle(ctx: ServiceContext, request: SignedRequest) -> bytes:
     return RotationSettled(done).encode()
 
 
-def _is_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> bool:
-    return (
-        enrolment is not None
-        and enrolment.status == "active"
-        and enrolment.profile_name in ctx.policy.profiles
-        and enrolment.consecutive_failures < ctx.policy.limits.consecutive_before_disabled
-    )
+def _profile_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> Profile | None:
+    if (
+        enrolment is None
+        or enrolment.status != "active"
+        or enrolment.consecutive_failures >= ctx.policy.limits.consecutive_before_disabled
+    ):
+        return None
+    return ctx.policy.profile_of(enrolment.profile_name, enrolment.templates)
 
 
-def _require_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> None:
-    if not _is_in_service(ctx, enrolment):
+def _require_in_service(ctx: ServiceContext, enrolment: EnrolmentRow | None) -> Profile:
+    profile = _profile_in_service(ctx, enrolment)
+    if profile is None:
         raise Refused("not_active")
+    return profile
 
 
 def _require_begun(ctx: ServiceContext, enrolment: EnrolmentRow | None, message: RotationFinish) -> Profile:
-    _require_in_service(ctx, enrolment)
+    profile = _require_in_service(ctx, enrolment)
     assert enrolment is not None
     if enrolment.pending_base_ot_id != message.base_ot_id or enrolment.epoch != message.epoch:
         raise Refused("wrong_state")
-    return ctx.policy.profiles[enrolment.profile_name]
+    return profile
 
 
 def _purpose_of(conn: Connection, enrolment_id: bytes, text: str, now: float) -> CodePurpose:

@@ -49,6 +49,11 @@ class EnrolmentRow:
     audit_hash: bytes = NO_HASH
     rotated_base_ot_id: bytes | None = None
     """The base OT of the last template rotation; a device that lost the answer recognises its own by it."""
+    templates: int | None = None
+    """How many it has. None from before they were counted: as many as its profile says."""
+    change_challenge: bytes | None = None
+    """What the login must be over that shows the match for the change of templates announced at this epoch."""
+    sealed_change: bytes | None = field(default=None, repr=False)
 
 
 class EnrolmentChanges(TypedDict, total=False):
@@ -74,6 +79,9 @@ class EnrolmentChanges(TypedDict, total=False):
     audit_seq: int
     audit_hash: bytes
     rotated_base_ot_id: bytes | None
+    templates: int | None
+    change_challenge: bytes | None
+    sealed_change: bytes | None
 
 
 def load_enrolment(conn: Connection, enrolment_id: bytes, *, lock: bool = False) -> EnrolmentRow | None:

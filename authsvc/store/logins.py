@@ -5,7 +5,7 @@
 | pending | answered, not confirmed | both |
 | void | was pending when another login was confirmed | token hash, until the next confirmation |
 | confirmed | the device proved that it opened the answer | neither (the enrolment keeps the token hash) |
-| failed | refused, or nothing came of it | neither |
+| failed | refused, or nothing came of it | neither; token hash if it was for a dropped change of templates |
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sqlalchemy import (
     literal_column,
     not_,
     null,
+    or_,
     select,
     update,
 )
@@ -32,9 +33,9 @@ from .prepared import Prepared
 from .tables import logins
 
 LoginState = Literal["failed", "pending", "void", "confirmed"]
-LoginKind = Literal["create", "get", "rotate", "verify"]
-"""`rotate`: a login that shows the match for the template rotation under way; `verify`: one that shows a match for its
-own sake. Both sign for no relying party."""
+LoginKind = Literal["create", "get", "change", "rotate", "verify"]
+"""`change`, `rotate`: a login that shows the match for the change of templates, or the rotation, under way; `verify`:
+one that shows a match for its own sake. All three sign for no relying party."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def void_token_hashes(conn: Connection, enrolment_id: bytes) -> list[bytes]:
 
 
 def confirm_login(conn: Connection, enrolment_id: bytes, ot_index: int, confirmed_at: float) -> None:
-    """Move one pending login to confirmed, every other pending one to void, and forget what was void before.
+    """Move one pending login to confirmed, every other pending or dropped one to void, and forget what was void before.
 
     KeyError if that login is not pending.
     """
@@ -106,6 +107,24 @@ def void_pending_logins(conn: Connection, enrolment_id: bytes) -> int:
 def forget_rotation_logins(conn: Connection, enrolment_id: bytes) -> None:
     """The logins of earlier rotations are ordinary ones from now on and show no match for a later one."""
     conn.execute(_FORGET_ROTATION, {"row_enrolment_id": enrolment_id})
+
+
+def drop_pending_changes(conn: Connection, enrolment_id: bytes) -> None:
+    """Turn the pending logins for a change of templates into failed ones: to their devices they were never heard of.
+
+    Token hashes stay. A device that has such a token asks before it does anything else, and `forget_dropped` erases the
+    hash with the answer; what nobody asked about when another login is confirmed becomes void with the rest.
+    """
+    conn.execute(_DROP_PENDING_CHANGES, {"row_enrolment_id": enrolment_id})
+
+
+def forget_dropped(conn: Connection, enrolment_id: bytes, token_hash: bytes) -> bool:
+    """Erase the hash if it is that of a dropped change: its device is told, and takes the login back. Whether it was.
+
+    Looked for by value: the hash of a random token tells whoever measures nothing that he could use.
+    """
+    at = {"row_enrolment_id": enrolment_id, "row_token_hash": token_hash}
+    return conn.execute(_FORGET_DROPPED, at).rowcount > 0
 
 
 def list_logins(conn: Connection, enrolment_id: bytes) -> list[LoginRow]:
@@ -159,15 +178,23 @@ _UNCONFIRMED = Prepared(
 
 _UPDATE_MINE = update(logins).where(logins.c.enrolment_id == bindparam("row_enrolment_id"))
 _IS_THIS = logins.c.ot_index == bindparam("row_ot_index")
+_IS_DROPPED = and_(logins.c.state == literal_column("'failed'"), logins.c.token_hash.is_not(None))
 _CONFIRM = Prepared(
-    _UPDATE_MINE.where(_OPEN, logins.c.state.in_([literal_column("'pending'"), literal_column("'void'")]))
+    _UPDATE_MINE.where(
+        _OPEN,
+        logins.c.state.in_([literal_column(f"'{name}'") for name in ("failed", "pending", "void")]),
+        logins.c.token_hash.is_not(None),
+    )
     .values(
         state=case(
             (and_(_IS_PENDING, _IS_THIS), literal_column("'confirmed'")),
-            (_IS_PENDING, literal_column("'void'")),
+            (or_(_IS_PENDING, _IS_DROPPED), literal_column("'void'")),
             else_=literal_column("'failed'"),
         ),
-        token_hash=case((and_(_IS_PENDING, not_(_IS_THIS)), logins.c.token_hash), else_=null()),
+        token_hash=case(
+            (or_(and_(_IS_PENDING, not_(_IS_THIS)), _IS_DROPPED), logins.c.token_hash),
+            else_=null(),
+        ),
         sealed_rho=None,
         confirmed_at=case((and_(_IS_PENDING, _IS_THIS), bindparam("confirmed_at")), else_=logins.c.confirmed_at),
     )
@@ -176,6 +203,12 @@ _CONFIRM = Prepared(
 _VOID_PENDING = Prepared(_UPDATE_MINE.where(_IS_PENDING).values(state="void", sealed_rho=None))
 _DROP_PENDING = _UPDATE_MINE.where(_IS_PENDING).values(state="failed", token_hash=None, sealed_rho=None)
 _DROP_PENDING_WITH = _DROP_PENDING.where(logins.c.credential_id == bindparam("row_credential_id"))
+_DROP_PENDING_CHANGES = _UPDATE_MINE.where(_IS_PENDING, logins.c.kind == "change").values(
+    state="failed", sealed_rho=None
+)
+_FORGET_DROPPED = _UPDATE_MINE.where(_OPEN, _IS_DROPPED, logins.c.token_hash == bindparam("row_token_hash")).values(
+    token_hash=None
+)
 _FORGET_ROTATION = _UPDATE_MINE.where(logins.c.kind == "rotate").values(kind="get")
 _LIST = select(*_ALL).where(_MINE).order_by(logins.c.ot_index)
 _DELETE_ALL = delete(logins).where(logins.c.enrolment_id == bindparam("row_enrolment_id"))

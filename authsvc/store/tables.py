@@ -57,6 +57,9 @@ enrolments = Table(
     Column("audit_seq", BigInteger, nullable=False),
     Column("audit_hash", LargeBinary(32), nullable=False),
     Column("rotated_base_ot_id", LargeBinary(16)),
+    Column("templates", Integer),
+    Column("change_challenge", LargeBinary(32)),
+    Column("sealed_change", LargeBinary),
     Index("ix_enrolments_created_at_id", "created_at", "id"),
 )
 

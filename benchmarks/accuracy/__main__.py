@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.accuracy import face_probes, irises, photographs
+from benchmarks.accuracy import face_probes, irises, photographs, several_templates
 from device_sdk.biometrics.face.photographs import load_photographs
 from mpc.login.published_profiles import PUBLISHED
 
@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             projections, known = photographs.constants_for(images, captures)
             task = progress.add_task("crafted probes", total=subjects)
             crafted = face_probes.tried(captures, result, projections, known, lambda: progress.advance(task))
+            task = progress.add_task("several templates", total=subjects)
+            several = [
+                several_templates.faces(captures, projections, known, result.profile, lambda: progress.advance(task))
+            ]
         if options.data is None:
             task = progress.add_task("simulated irises", total=irises.EYES + 2 * irises.STEPS)
             eyes = irises.simulate(lambda: progress.advance(task))
@@ -49,11 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 irises.run(PUBLISHED[name], [eye[at] for eye in eyes], lambda: progress.advance(task))
                 for at, name in enumerate(("iris-2048", "iris-4096"))
             ]
+            several.append(several_templates.simulated_irises(PUBLISHED["iris-2048"], [eye[0] for eye in eyes]))
     if options.data is None:
         # Here, since drawing loads a lot that counting does not need.
         from benchmarks.accuracy import report
 
-        report.write(options.out, result, crafted, found)
+        report.write(options.out, result, crafted, found, several)
     document = result.as_dict()
     text = json.dumps(document, indent=2)
     if options.json is not None:

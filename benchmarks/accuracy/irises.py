@@ -54,10 +54,10 @@ def simulate(advance: Callable[[], None]) -> list[tuple[list[BinaryCode], ...]]:
 
 def run(profile: Profile, eyes: list[list[BinaryCode]], advance: Callable[[], None]) -> IrisResult:
     """Everybody's probes against everybody's template, and the crafted ones against half of the templates."""
-    templates, tmasks = _stacked([row[0] for row in eyes])
-    probes, pmasks = _stacked([code for row in eyes for code in row[1:]])
+    templates, tmasks = stacked([row[0] for row in eyes])
+    probes, pmasks = stacked([code for row in eyes for code in row[1:]])
     owner = np.repeat(np.arange(len(eyes)), PROBES)
-    distance, valid = _best_rotation(profile, templates, tmasks, probes, pmasks)
+    distance, valid = best_rotation(profile, templates, tmasks, probes, pmasks)
     advance()
     accepted = _accepted(profile, distance, valid)
     ratio = distance / np.maximum(valid, 1)
@@ -68,7 +68,7 @@ def run(profile: Profile, eyes: list[list[BinaryCode]], advance: Callable[[], No
     crafted: dict[str, tuple[int, int, float]] = {}
     half = len(eyes) // 2
     for kind, codes, masks in _crafted(profile, templates[:half]):
-        away, usable = _best_rotation(profile, templates[half:], tmasks[half:], codes, masks)
+        away, usable = best_rotation(profile, templates[half:], tmasks[half:], codes, masks)
         hits = _accepted(profile, away, usable)
         crafted[kind] = (hits.size, int(hits.sum()), float((away / np.maximum(usable, 1)).min()))
         advance()
@@ -149,11 +149,11 @@ def _tile(mask: Codes, *codes: Codes) -> Codes:
     return np.repeat(mask[None], sum(map(len, codes)), axis=0)
 
 
-def _stacked(codes: list[BinaryCode]) -> tuple[Codes, Codes]:
+def stacked(codes: list[BinaryCode]) -> tuple[Codes, Codes]:
     return np.array([code.bits for code in codes]), np.array([code.mask for code in codes])
 
 
-def _best_rotation(
+def best_rotation(
     profile: Profile, templates: Codes, tmasks: Codes, probes: Codes, pmasks: Codes
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(distance, valid) of each pair, at the rotation of the smallest ratio among those with enough usable bits."""

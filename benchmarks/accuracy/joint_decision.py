@@ -33,13 +33,14 @@ class Enrolled:
     logins: int = 0
 
     @classmethod
-    def of(cls, profile: Profile, template: BinaryCode) -> Enrolled:
-        """Runs the base OT and splits the template. The RSA key is one for all: it does not bear on the decision."""
+    def of(cls, profile: Profile, *templates: BinaryCode) -> Enrolled:
+        """Runs the base OT and splits the templates. The RSA key is one for all: it does not bear on the decision."""
         rng = SystemRng()
         context = BaseOtContext(os.urandom(16), os.urandom(16))
         received = receiver_round_1(rng, context)
         device_base, reply = sender_round_1(rng, context, received.message)
-        own, server = share_template(rng, template.packed(), template.packed_mask() or b"")
+        codes = b"".join(template.packed() for template in templates)
+        own, server = share_template(rng, codes, b"".join(template.packed_mask() or b"" for template in templates))
         device_key, server_key = _key_shares()
         credential_id = os.urandom(32)
         return cls(
@@ -69,9 +70,8 @@ class Enrolled:
         """Whether a signature came out."""
         self.logins += 1
         request = LoginRequest("get", self.logins, assertion_data(_RP_ID, self.logins), os.urandom(32))
-        login = DeviceLogin(
-            SystemRng(), self.device, request, Probe(codes=probe.packed(), mask=probe.packed_mask() or b"")
-        )
+        codes = probe.packed() * self.device.profile.probe_codes
+        login = DeviceLogin(SystemRng(), self.device, request, Probe(codes=codes, mask=probe.packed_mask() or b""))
         verdict = decide(SystemRng(), self.server, Message1.decode(login.message_1), login.message_1)
         assert isinstance(verdict, Answer), "an honest login failed a check"
         return isinstance(login.finish(verdict.message_2), Match)

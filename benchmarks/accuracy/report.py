@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.irises import EYES, PROBES, IrisResult
 from benchmarks.accuracy.photographs import PhotographResult
+from benchmarks.accuracy.several_templates import Comparison, Row
 from device_sdk.biometrics import plots
 from device_sdk.biometrics.bounds import Rate, pair_rate, rate
 from device_sdk.biometrics.det_curve import det_curve
@@ -24,8 +25,14 @@ independent. They are not, so the true bound is higher: **with {subjects} people
 """
 
 
-def write(folder: Path, result: PhotographResult, crafted: dict[str, list[int]], irises: Sequence[IrisResult]) -> None:
-    """accuracy.md and img/accuracy-*.png in `folder`."""
+def write(
+    folder: Path,
+    result: PhotographResult,
+    crafted: dict[str, list[int]],
+    irises: Sequence[IrisResult],
+    several: Sequence[Comparison],
+) -> None:
+    """accuracy.md and img/accuracy-*.png in `folder`. several: faces, then irises."""
     images = folder / "img"
     images.mkdir(parents=True, exist_ok=True)
     bits = result.profile.code_bits
@@ -45,7 +52,7 @@ def write(folder: Path, result: PhotographResult, crafted: dict[str, list[int]],
     det_curve(images / "accuracy-faces-det.png", genuine, unseen, threshold, fmr, fnmr, title)
     head = _HEAD.format(subjects=result.subjects, pairs=result.subjects * (result.subjects - 1) // 2)
     (folder / "accuracy.md").write_text(
-        head + _photographs(result, crafted) + iris_part(folder, irises), encoding="utf-8"
+        head + _photographs(result, crafted) + iris_part(folder, irises) + _several(*several), encoding="utf-8"
     )
 
 
@@ -181,6 +188,49 @@ the lids of the template leave him an eighth of the bits to mask before v_min st
         told = " | ".join(f"{accepted} of {tries:,}, {nearest:.3f}" for tries, accepted, nearest in cells)
         text += f"| {kind} | {told} |\n"
     return text
+
+
+def _several(faces: Comparison, eyes: Comparison) -> str:
+    return f"""
+## Several templates
+
+One match is enough, so a stranger has m chances; the thresholds go down with m so that all of them together are no
+more than the one was ([encoders.md](encoders.md#several-templates)). The last column is what the threshold for one
+template would have let in. Where nobody is accepted nothing can be compared, so the same rule is tried at a looser
+threshold too (the last three rows).
+
+Photographs: in ten ways round, pictures 1 to 3, 4 to 6 and 7 to 9 are the templates and the tenth is the owner's try;
+all pictures of others are tried, where the constants come from neither person. Several templates of one person have
+much in common, so the chances overlap, and the rule leaves room.
+
+| templates | θ | owner refused (FNMR) | strangers accepted (FMR) | at the threshold for one |
+|---|---|---|---|---|
+{_rows(faces.published)}{_rows(faces.loose)}
+**Simulated** irises, iris-2048: the templates of an enrolment are of *different* eyes, and of another one is every try,
+so the chances add up in full: the worst case, and that of a prober who tries another probe with each.
+
+| templates | p | strangers accepted (FMR) | at the threshold for one |
+|---|---|---|---|
+{_rows(eyes.published)}{_rows(eyes.loose)}
+The profile allows two; the rows for three show the rule. {_whole(faces)} with photographs and {_whole(eyes)} with
+irises were decided by whole logins on the circuits for so many templates, {_alike(faces, eyes)} like the clear rule.
+"""
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    return "".join(
+        f"| {row.count} | {row.threshold} | {'' if row.false_non_matches is None else f'{row.false_non_matches} | '}"
+        f"{row.false_matches} | {row.unadjusted} |\n"
+        for row in rows
+    )
+
+
+def _whole(comparison: Comparison) -> str:
+    return f"{comparison.joint_tries} tries"
+
+
+def _alike(*comparisons: Comparison) -> str:
+    return "all" if all(one.joint_equal for one in comparisons) else "NOT all"
 
 
 def _of(wrong: NDArray[np.bool_]) -> str:

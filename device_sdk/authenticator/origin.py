@@ -99,6 +99,13 @@ def is_relying_party_id(text: str) -> bool:
     return _canonical_host(text) == text
 
 
+def site_of(origin: Origin) -> str:
+    """What one party has in its hands: the registrable domain with all names under it, on loopback the origin."""
+    if _is_loopback(origin.host):
+        return str(origin)
+    return _registrable_domain(origin.host) or origin.host
+
+
 def _within(host: str, domain: str) -> bool:
     return host == domain or host.endswith("." + domain)
 

@@ -6,6 +6,7 @@ from device_sdk.biometrics.embedding_encoder import EmbeddingEncoder
 from device_sdk.biometrics.encoder import Encoder, consistent, majority
 from device_sdk.biometrics.errors import EncodingError
 from device_sdk.biometrics.projection_constants import ProjectionConstants
+from device_sdk.biometrics.sensor import Sensor
 from device_sdk.biometrics.sign_projection import SignProjection
 from device_sdk.biometrics.simulated_sensor import SimulatedSensor
 
@@ -16,6 +17,7 @@ __all__ = [
     "Encoder",
     "EncodingError",
     "ProjectionConstants",
+    "Sensor",
     "SignProjection",
     "SimulatedSensor",
     "consistent",

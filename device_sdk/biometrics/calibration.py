@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from device_sdk.biometrics.bounds import Rate, pair_rate, rate
 from device_sdk.biometrics.sign_projection import SignProjection
+from device_sdk.biometrics.template_thresholds import thresholds
 from device_sdk.biometrics.whitening import Floats, Whitening, whitening
 
 LENGTHS: Final = (512, 1024, 2048, 4096)
@@ -24,10 +25,12 @@ class Separation:
     """One code length, measured two-fold over people: the constants never come from either person of a comparison.
 
     `genuine` and `impostor` are distances as shares of the bits. threshold: in bits, for the false match rate wanted.
+    thresholds: that one, and those for 2, 3, … templates, as a profile has them; by strangers, not by crafted probes.
     """
 
     code_bits: int
     threshold: int
+    thresholds: tuple[int, ...]
     false_non_matches: Rate
     false_matches: Rate
     genuine: Floats = field(repr=False)
@@ -52,7 +55,11 @@ class Calibration:
             "people": self.whitening.subjects,
             "samples": self.whitening.samples,
             "shrinkage": self.whitening.shrinkage,
-            "recommended": {"code_bits": self.recommended.code_bits, "threshold": self.recommended.threshold},
+            "recommended": {
+                "code_bits": self.recommended.code_bits,
+                "threshold": self.recommended.threshold,
+                "thresholds": list(self.recommended.thresholds),
+            },
             "lengths": [
                 {
                     "code_bits": one.code_bits,
@@ -128,6 +135,7 @@ def _separation(tried: dict[int | str, Floats], bits: int, wanted: float, seed_l
     return Separation(
         code_bits=bits,
         threshold=threshold,
+        thresholds=thresholds(threshold, impostor.mean() * bits, impostor.std() * bits),
         false_non_matches=rate(refused, [len(distances[at, at]) for at in range(count)]),
         false_matches=pair_rate(errors, tries),
         genuine=genuine,

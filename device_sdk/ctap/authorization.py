@@ -37,10 +37,10 @@ class Authorization:
         self.verified = True
 
     def spend_capture(self) -> BinaryCode:
-        """A capture for one joint login: the token's, if it holds one still, else a fresh one. The token is spent."""
+        """A capture for one joint login: the token's if it was given for this, else a fresh one. The token is spent."""
         capture = None
         if self.token is not None:
-            capture = self.token.take_capture()
+            capture = self.token.take_capture(self.prompt.purpose)
             self.request.session.tokens.void(self.token)
         if capture is None:
             capture = self.request.session.verification.capture(self.request.under_way, self.prompt)

@@ -54,14 +54,15 @@ def _token_using_uv(request: Request, received: Parameters) -> Answer:
     if permissions & _ABOUT_ONE_SITE and rp_id is None:
         raise CommandRefused(Status.CTAP2_ERR_MISSING_PARAMETER)
     secret = session.key_agreement.decapsulate(agreed_key)
+    prompt = _prompt(permissions, rp_id)
     try:
-        capture: BinaryCode | None = session.verification.capture(request.under_way, _prompt(permissions, rp_id))
+        capture: BinaryCode | None = session.verification.capture(request.under_way, prompt)
         if capture is not None and _needs_a_match_now(request, permissions):
             session.verification.show_match(request.under_way, capture)
             capture = None
     except (NoMatch, EncodingError) as fault:
         raise CommandRefused(Status.CTAP2_ERR_UV_INVALID, fault) from None
-    token = session.tokens.issue(permissions, rp_id, capture)
+    token = session.tokens.issue(permissions, rp_id, prompt.purpose, capture)
     return {_TOKEN_OUT: secret.encrypt(session.authenticator.rng, token)}
 
 

@@ -105,6 +105,8 @@ def _token(request: Request, received: Parameters) -> Token:
 
     The command is authenticated with its parameters as they were sent.
     """
+    if _AUTH_PARAM not in received:
+        raise CommandRefused(Status.CTAP2_ERR_PUAT_REQUIRED)
     params = received.map(_PARAMS).encoded() if _PARAMS in received else b""
     token = request.session.tokens.authenticated(
         received,

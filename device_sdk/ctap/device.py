@@ -64,6 +64,7 @@ class TandemCtapDevice(CtapDevice):
         self._session = Session(device.authenticator, user, modulus_bits=modulus_bits, clock=clock)
         self._user_timeout_s = user_timeout_s
         self._one_at_a_time = threading.Lock()
+        self._under_way: UnderWay | None = None
         self.last_fault: Exception | None = None
         """What ended the last command but GetInfo, where that was a `TandemError` or a fault of the app's own `User`.
 
@@ -94,15 +95,22 @@ class TandemCtapDevice(CtapDevice):
             raise CtapError(CtapError.ERR.INVALID_COMMAND)
         if not self._one_at_a_time.acquire(blocking=False):
             return bytes([Status.CTAP1_ERR_CHANNEL_BUSY])
+        under_way = UnderWay(event or threading.Event(), on_keepalive, user_timeout_s=self._user_timeout_s)
+        self._under_way = under_way
         try:
-            under_way = UnderWay(event or threading.Event(), on_keepalive, user_timeout_s=self._user_timeout_s)
             status, answer = self._run(bytes(data), under_way)
         finally:
+            if under_way.ended:
+                self._session.forget()
+            self._under_way = None
             self._one_at_a_time.release()
         return bytes([status]) + (cbor.encode(answer) if answer else b"")
 
     def close(self) -> None:
-        """Forget tokens and captures. The `Device` stays open."""
+        """Cancel the command under way, and forget tokens and captures. The `Device` stays open."""
+        under_way = self._under_way
+        if under_way is not None:
+            under_way.end()  # before the rest is forgotten: either this sees what the command came to, or `call` does
         self._session.forget()
 
     @classmethod

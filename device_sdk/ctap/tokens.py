@@ -1,8 +1,9 @@
 """pinUvAuthTokens: what a client may do, where, how long, and what stands behind it (CTAP 2.1, section 6.5.2.1).
 
 A token is given for a capture. Behind it is either that capture, not used yet, or the fact that it was used up to show
-a match. A capture serves one joint login, in which the server takes part: that of the request which the token is for;
-or, where passkeys would be told of or changed on the token alone, one that signs for nobody.
+a match. A capture serves one joint login, in which the server takes part: that of the request which the token is for,
+if it is what the person was told of when asked for the capture; or, where passkeys would be told of or changed on the
+token alone, one that signs for nobody.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from device_sdk.biometrics import BinaryCode
 from device_sdk.ctap.parameters import Parameters
 from device_sdk.ctap.pin_protocol import PIN_PROTOCOL, TOKEN_BYTES, verifies
 from device_sdk.ctap.status import CommandRefused, Status
+from device_sdk.ctap.user import Purpose
 from mpc.primitives.rng import Rng
 from mpc.primitives.secrecy import NeverPickled
 
@@ -35,21 +37,26 @@ class Permission(IntFlag):
 
 
 class Token(NeverPickled):
-    """`verified`: a match was shown for it. `rp_id` None: it was asked for without one, for credential management."""
+    """`verified`: a match was shown for it. `rp_id` None: it was asked for without one, for credential management.
 
-    __slots__ = ("_capture", "issued_at", "permissions", "rp_id", "secret", "used", "verified")
+    `told`: what the person was told when asked for the capture; it is good for nothing else that the token allows.
+    """
+
+    __slots__ = ("_capture", "issued_at", "permissions", "rp_id", "secret", "told", "used", "verified")
 
     def __init__(
         self,
         secret: bytes,
         permissions: Permission,
         rp_id: str | None,
+        told: Purpose,
         capture: BinaryCode | None,
         issued_at: float,
     ) -> None:
         self.secret = secret
         self.permissions = permissions
         self.rp_id = rp_id
+        self.told = told
         self.issued_at = issued_at
         self.verified = capture is None
         self.used = False
@@ -58,10 +65,14 @@ class Token(NeverPickled):
     def __repr__(self) -> str:
         return f"Token({self.permissions!r})"
 
-    def take_capture(self) -> BinaryCode | None:
-        """The capture, once; None afterwards, and where it was used up for the match that was shown."""
-        capture, self._capture = self._capture, None
-        return capture
+    def take_capture(self, purpose: Purpose) -> BinaryCode | None:
+        """The capture, once, if it was given for this; None afterwards, and where a match was shown with it."""
+        capture = self._capture
+        self.let_go_of_capture()
+        return capture if purpose is self.told else None
+
+    def let_go_of_capture(self) -> None:
+        self._capture = None
 
     def allows(self, permission: Permission, rp_id: str | None) -> bool:
         """rp_id: None for what is about all relying parties, which a token for one of them does not allow."""
@@ -85,9 +96,9 @@ class Tokens:
     def __repr__(self) -> str:
         return "Tokens()"
 
-    def issue(self, permissions: Permission, rp_id: str | None, capture: BinaryCode | None) -> bytes:
+    def issue(self, permissions: Permission, rp_id: str | None, told: Purpose, capture: BinaryCode | None) -> bytes:
         """A new token's secret; the one before is void. capture: None where it was used to show a match."""
-        token = Token(self._rng.bytes(TOKEN_BYTES), permissions, rp_id, capture, self._clock())
+        token = Token(self._rng.bytes(TOKEN_BYTES), permissions, rp_id, told, capture, self._clock())
         self.void()
         with self._lock:
             self._token = token
@@ -101,7 +112,7 @@ class Tokens:
         """Forget the token in use; with an argument only if it is that one."""
         with self._lock:
             if self._token is not None and token in (None, self._token):
-                self._token.take_capture()
+                self._token.let_go_of_capture()
                 self._token = None
                 if self._timer is not None:
                     self._timer.cancel()

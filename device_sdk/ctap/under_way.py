@@ -29,6 +29,7 @@ class UnderWay:
         self._on_keepalive = on_keepalive
         self._user_timeout_s = user_timeout_s
         self._told: STATUS | None = None
+        self.ended = False
 
     def working(self) -> None:
         """Tell that the next step is ours: the server is asked. Raises CommandRefused(KEEPALIVE_CANCEL)."""
@@ -51,18 +52,24 @@ class UnderWay:
                     raise CommandRefused(Status.CTAP2_ERR_USER_ACTION_TIMEOUT)
         finally:
             asked.given_up.set()
-        self._check_not_cancelled()
+        self.check_not_cancelled()
         return asked.answer()
 
+    def check_not_cancelled(self) -> None:
+        """Raises CommandRefused(KEEPALIVE_CANCEL)."""
+        if self.cancelled.is_set():
+            raise CommandRefused(Status.CTAP2_ERR_KEEPALIVE_CANCEL)
+
+    def end(self) -> None:
+        """Cancel it from this side; nothing that it comes to is kept."""
+        self.ended = True
+        self.cancelled.set()
+
     def _tell(self, status: STATUS) -> None:
-        self._check_not_cancelled()
+        self.check_not_cancelled()
         if self._on_keepalive is not None and status is not self._told:
             self._told = status
             self._on_keepalive(status)
-
-    def _check_not_cancelled(self) -> None:
-        if self.cancelled.is_set():
-            raise CommandRefused(Status.CTAP2_ERR_KEEPALIVE_CANCEL)
 
 
 class _Question(Generic[_T]):

@@ -28,7 +28,8 @@ class Purpose(StrEnum):
 class Prompt:
     """`rp_id`: the relying party, None where it is about none or about all of them. It was claimed by the client.
 
-    `account`: the account's name as far as it is known; it was chosen by the relying party.
+    `account`: the account's name as far as it is known; it was chosen by the relying party, up to 1,024 bytes of any
+    characters. Quote or escape it before it is shown: control characters can rewrite what stands beside it.
     """
 
     purpose: Purpose

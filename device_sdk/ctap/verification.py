@@ -56,7 +56,9 @@ class BuiltInVerification:
         sample = under_way.ask(lambda cancelled: self._user.capture(prompt, cancelled))
         if sample is None:
             raise CommandRefused(Status.CTAP2_ERR_OPERATION_DENIED)
-        return self._authenticator.encoded(sample, ReportBuilder("verify"))
+        code = self._authenticator.encoded(sample, ReportBuilder("verify"))
+        under_way.check_not_cancelled()  # encoding takes a while
+        return code
 
     def show_match(self, under_way: UnderWay, capture: BinaryCode) -> None:
         """Use the capture up in a login that signs for nobody. Raises NoMatch and the faults of `Device.get`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from device_sdk.transport.https import HttpTransport, Transport, TransportReply
-from device_sdk.transport.problem import Problem, ServerProblem
-from device_sdk.transport.request_signing import RequestKey, signing_key_id
+from device_sdk.transport.problem import Problem, ServerProblem, parse_problem
+from device_sdk.transport.request_signing import RequestKey, signed_headers, signing_key_id
 
 __all__ = [
     "HttpTransport",
@@ -13,5 +13,7 @@ __all__ = [
     "ServerProblem",
     "Transport",
     "TransportReply",
+    "parse_problem",
+    "signed_headers",
     "signing_key_id",
 ]

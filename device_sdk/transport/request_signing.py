@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import secrets
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +18,7 @@ from http_message_signatures import HTTPMessageSigner
 from http_message_signatures.algorithms import ECDSA_P256_SHA256
 
 from mpc.primitives import base64url
+from mpc.primitives.rng import Rng, SystemRng
 
 LABEL = "tandem"
 TAG = "tandem-v1"
@@ -87,19 +87,27 @@ def signing_key_id(*, enrolment_id: bytes | None = None, public_point: bytes | N
 
 
 def signed_headers(
-    *, method: str, url: str, content_type: str, body: bytes, key: RequestKey, key_id: str, now_s: float
+    *,
+    method: str,
+    url: str,
+    content_type: str,
+    body: bytes,
+    key: RequestKey,
+    key_id: str,
+    now_s: float,
+    rng: Rng | None = None,
 ) -> dict[str, str]:
     """Content-Type, Content-Digest, Signature-Input and Signature of one request.
 
     url: absolute; its authority and path are what the server must see. now_s: Unix time in seconds, signed as
-    `created`. The nonce is 16 fresh random bytes.
+    `created`. rng: draws the nonce of 16 bytes; the operating system's unless given.
     """
     request = _Request(method, url, {"Content-Type": content_type})
     prepared = _SIGNER.prepare(
         request,
         key_id=key_id,
         created=datetime.datetime.fromtimestamp(now_s, tz=datetime.UTC),
-        nonce=base64url.encode(secrets.token_bytes(NONCE_BYTES)),
+        nonce=base64url.encode((rng or SystemRng()).bytes(NONCE_BYTES)),
         label=LABEL,
         tag=TAG,
         covered_component_ids=COVERED_COMPONENTS,

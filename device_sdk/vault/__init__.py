@@ -6,6 +6,7 @@ from device_sdk.vault.errors import VaultKeyUnavailable, VaultUnusable
 from device_sdk.vault.file import VaultFile
 from device_sdk.vault.header import KeyRecipe, KeySource
 from device_sdk.vault.keys import KeyFile, Passphrase, PlatformKey, VaultKey, default_vault_key, new_salt
+from device_sdk.vault.port import Vault
 
 __all__ = [
     "KeyFile",
@@ -13,6 +14,7 @@ __all__ = [
     "KeySource",
     "Passphrase",
     "PlatformKey",
+    "Vault",
     "VaultFile",
     "VaultKey",
     "VaultKeyUnavailable",

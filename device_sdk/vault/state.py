@@ -28,6 +28,7 @@ from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
 from mpc.login.profile import Profile
 from mpc.login.template import TemplateShare
 from mpc.ot.keys import KEYS_BYTES, ReceiverBaseKeys
+from mpc.parameters import MAX_TEMPLATES
 from mpc.primitives import codec
 from mpc.primitives.secrecy import NeverPickled
 from mpc.provisioning.recipient_key import RecipientKey
@@ -73,6 +74,8 @@ class NextShares(NeverPickled):
     credential_id: bytes
     key_share: KeyShare = field(repr=False)
     template: TemplateShare = field(repr=False)
+    templates: int | None = None
+    """How many templates there will be, where the login was for a change of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,8 @@ class DeviceState(NeverPickled):
         """The next epoch's shares become the shares; the old ones are forgotten."""
         if self.next is None:
             return self
-        state = replace(self, epoch=self.epoch + 1, template=self.next.template, next=None)
+        profile = self.profile.with_templates(self.next.templates or self.profile.templates)
+        state = replace(self, epoch=self.epoch + 1, profile=profile, template=self.next.template, next=None)
         for credential in state.credentials:
             if credential.credential_id == self.next.credential_id:
                 return state.with_credential(replace(credential, key_share=self.next.key_share))
@@ -265,6 +269,7 @@ class DeviceState(NeverPickled):
                 "credential_id": self.next.credential_id,
                 **key_share_map(self.next.key_share),
                 "template": self.next.template.to_bytes(),
+                **({"templates": self.next.templates} if self.next.templates is not None else {}),
             }
         if self.recovery is not None:
             values["recovery"] = {
@@ -400,11 +405,15 @@ def _read_cred_protect(fields: codec.Fields) -> CredProtect:
 
 
 def _read_next(fields: codec.Fields, profile: Profile) -> NextShares:
+    templates = fields.uint("templates", at_most=MAX_TEMPLATES) if fields.has("templates") else None
     result = NextShares(
         confirmation=Confirmation.from_fields(fields.fields("confirm")),
         credential_id=_read_credential_id(fields),
         key_share=read_key_share(fields),
-        template=TemplateShare.from_bytes(profile, fields.bytes("template")),
+        template=TemplateShare.from_bytes(
+            profile if templates is None else profile.with_templates(templates), fields.bytes("template")
+        ),
+        templates=templates,
     )
     fields.done()
     return result

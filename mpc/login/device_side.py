@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -52,6 +53,8 @@ class LoginRequest:
     authenticator_data: bytes
     client_data_hash: bytes
     confirmation: Confirmation | None = None
+    change: Callable[[TemplateShare], TemplateShare] = lambda share: share
+    """What becomes of the template share with the next epoch, before it is refreshed (kind `change`)."""
     attest: bool = False
     """For a registration: ask for the server's attestation too."""
 
@@ -180,7 +183,9 @@ class DeviceLogin(NeverPickled):
         offset = refresh_offset(key, sid, rho, state.credential_id)
         return Match(
             signature=signature,
-            next_template=template.refreshed(state.template, sid, rho, state.enrolment_id),
+            # The change first: a template that has just come in is refreshed with the others, or the share that the
+            # server was told of in this epoch would fit this device's of the next.
+            next_template=template.refreshed(self._request.change(state.template), sid, rho, state.enrolment_id),
             next_key_share=refreshed(state.key_share, -offset),
             confirmation=Confirmation(self._request.ot_index, keys.token),
             attestation=attestation,

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 
 from mpc.login.authenticator_data import ALGORITHMS, MAX_CREDENTIAL_ID_BYTES, MIN_CREDENTIAL_ID_BYTES
 from mpc.login.messages import ID_BYTES, MAX_INDEX, Confirmation
+from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import RECEIVER_MESSAGE_BYTES, SENDER_MESSAGE_BYTES
 from mpc.parameters import (
-    MAX_CODE_BITS,
     MAX_MODULUS_BITS,
-    MAX_TEMPLATES,
     MIN_MODULUS_BITS,
     PROTOCOL_VERSION,
     PUBLIC_EXPONENT,
@@ -28,7 +27,6 @@ MAX_CODE_BYTES = 64
 MAX_NAME_BYTES = 40
 MAX_RP_ID_BYTES = 253
 MAX_CREDENTIALS = 10_000
-MAX_TEMPLATE_BYTES = MAX_CODE_BITS * MAX_TEMPLATES // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +96,13 @@ class BaseOtOffer:
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentFinish:
-    """Device → server: the sender's base-OT message and the server's shares of codes and masks."""
+    """Device → server: the sender's base-OT message and the server's share of all templates."""
 
     enrolment_id: bytes
     base_ot_id: bytes
     code: str = field(repr=False)
     sender_message: bytes
-    codes_share: bytes = field(repr=False)
-    masks_share: bytes = field(repr=False)
+    share: TemplateShare = field(repr=False)
 
     def encode(self) -> bytes:
         return codec.encode(
@@ -115,8 +112,7 @@ class EnrolmentFinish:
                 "base_ot_id": self.base_ot_id,
                 "code": self.code,
                 "sender_message": self.sender_message,
-                "codes": self.codes_share,
-                "masks": self.masks_share,
+                **self.share.as_map(),
             }
         )
 
@@ -128,8 +124,7 @@ class EnrolmentFinish:
                 base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
                 code=fields.text("code", at_most=MAX_CODE_BYTES),
                 sender_message=fields.bytes("sender_message", length=SENDER_MESSAGE_BYTES),
-                codes_share=fields.bytes("codes", at_most=MAX_TEMPLATE_BYTES),
-                masks_share=fields.bytes("masks", at_most=MAX_TEMPLATE_BYTES),
+                share=TemplateShare.from_fields(fields),
             )
 
 

@@ -36,8 +36,8 @@ LOGIN_ANSWERED: Final = "login_answered"
 LOGIN_CONFIRMED: Final = "login_confirmed"
 ATTEMPT_FAILED: Final = "attempt_failed"
 LOGIN_KINDS: Final = (*KINDS, "rotate", "verify")
-"""A login of kind "rotate" shows the match for a template rotation, one of kind "verify" a match for its own sake.
-Their signatures are for no relying party."""
+"""Logins of kind "change" and "rotate" show the match for other templates, one of kind "verify" a match for its own
+sake. Their signatures are for no relying party."""
 HISTORY_BEGUN: Final = "history_begun"
 """Its detail tells the epoch from which on every confirmed login stands in the chain; without it that is epoch 0."""
 TEMPLATE_ROTATED: Final = "template_rotated"

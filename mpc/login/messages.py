@@ -34,7 +34,8 @@ ID_BYTES = 16
 NONCE_BYTES = 32
 TOKEN_BYTES = 32
 OUTPUT_TAG_BYTES = 16
-KINDS = ("create", "get")
+KINDS = ("create", "get", "change")
+"""`change`: shows the match for a change of the enrolment's templates, and signs for no relying party."""
 MAX_INDEX = 2**62
 """Indices and counters stay far below what a database's signed 64-bit integer holds."""
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from mpc.circuits.circuit import Circuit
@@ -19,8 +20,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_RATIO_SHIFT = 12
 _MAX_VERSION = 65_535
 _MAX_ROTATION = 8
-_OPTIONAL = ("version", "measured", "columns", "rotation")
+_OPTIONAL = ("version", "measured", "columns", "rotation", "thresholds")
 """Left out of the map where they have their default, so that the digests of profiles without them stay."""
+_RULE = ("threshold", "min_valid", "ratio_numerator", "thresholds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,12 @@ class Profile:
     With masks: accept iff valid ≥ `min_valid` (at least ¾ of the bits) and
     distance · 2^ratio_shift ≤ ratio_numerator · valid; `threshold` is 0.
     With several templates one match is enough, and an attempt costs as many tries.
+
+    Templates may be added to an enrolment where there are `thresholds`: the threshold (with masks, the ratio's
+    numerator) for an enrolment of 1, 2, … templates, for as many as there may be. Each is smaller than the one before,
+    so that m chances together match a stranger no more often than one did; which they are is for whoever makes the
+    profile to measure (docs/encoders.md). `templates` says how many an enrolment begins with, and the profile of one
+    with another number is `with_templates`. Empty: the number never changes.
 
     With `rotation` k > 0 (masked codes only) the probe may be turned by up to k of its `columns` either way, and an
     attempt is 2k + 1 comparisons with each template.
@@ -52,6 +60,7 @@ class Profile:
     measured: str = ""
     columns: int = 0
     rotation: int = 0
+    thresholds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.code_bits
@@ -84,10 +93,24 @@ class Profile:
                 raise ValueError(f"rotation: 1 to {_MAX_ROTATION} columns either way")
             if n % max(self.columns, 1) or not 2 * self.rotation < self.columns:
                 raise ValueError("columns: a divisor of code_bits, more than twice the rotation")
+        self._check_thresholds()
         if not 0 <= self.version <= _MAX_VERSION:
             raise ValueError(f"version: 0 to {_MAX_VERSION}")
         if self.measured and not _DIGEST.fullmatch(self.measured):
             raise ValueError("measured: empty, or 64 lower-case hexadecimal digits")
+
+    def _check_thresholds(self) -> None:
+        if not self.thresholds:
+            return
+        if not self.templates <= len(self.thresholds) <= MAX_TEMPLATES:
+            raise ValueError(f"thresholds: one for each number of templates there may be, {MAX_TEMPLATES} at most")
+        if self.thresholds[self.templates - 1] != self._rule_number:
+            raise ValueError("thresholds: the one for this number of templates must be that of the rule")
+        if self.thresholds[-1] <= 0 or any(a <= b for a, b in pairwise(self.thresholds)):
+            raise ValueError("thresholds: each must be above 0 and smaller than the one before")
+        unit = 1 << self.ratio_shift if self.masked else self.code_bits
+        if 2 * self.thresholds[0] >= unit:
+            raise ValueError("thresholds: each must be less than half, as the rule's own")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Profile:
@@ -96,33 +119,71 @@ class Profile:
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(f"unknown entries: {', '.join(unknown)[:80]}")
         for name, value in values.items():
+            if name == "thresholds":
+                if type(value) is not list or any(type(each) is not int for each in value):
+                    raise ValueError("thresholds: must be a list of int")
+                continue
             wanted = {"str": str, "int": int, "bool": bool}[str(known[name])]
             if type(value) is not wanted:
                 raise ValueError(f"{name}: must be {known[name]}")
         if missing := {"name", "code_bits", "threshold", "encoder_id"} - set(values):
             raise ValueError(f"missing entries: {', '.join(sorted(missing))}")
-        return cls(**values)
+        return cls(**{**values, "thresholds": tuple(values.get("thresholds", ()))})
 
     def as_dict(self) -> dict[str, Any]:
         """The map that is sent, stored and digested; optional fields are left out at their default."""
         defaults = {field.name: field.default for field in fields(self) if field.name in _OPTIONAL}
-        return {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
+        values = {**asdict(self), "thresholds": list(self.thresholds)}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in defaults or getattr(self, name) != defaults[name]
+        }
+
+    def with_templates(self, count: int) -> Profile:
+        """The profile of an enrolment under this one that has `count` templates: another rule, circuit and digest.
+
+        Raises ValueError for a number that there is no threshold for.
+        """
+        if count == self.templates:
+            return self
+        if count not in self.template_counts:
+            raise ValueError(f"profile {self.name} has no threshold for {count} templates")
+        number = self.thresholds[count - 1]
+        if self.masked:
+            return replace(self, templates=count, ratio_numerator=number)
+        return replace(self, templates=count, threshold=number)
 
     def tightens(self, other: Profile) -> bool:
-        """Whether this profile differs from `other`, and only by accepting fewer probes."""
-        same_but_for_the_rule = replace(
-            self,
-            threshold=other.threshold,
-            min_valid=other.min_valid,
-            ratio_numerator=other.ratio_numerator,
-        )
+        """Whether this profile differs from `other`, and only by accepting fewer probes, or allowing fewer templates.
+
+        Where `other` has thresholds for several templates, none of this one's may be larger.
+        """
+        others = (field.name for field in fields(self) if field.name not in _RULE)
         return (
             self != other
-            and same_but_for_the_rule == other
+            and all(getattr(self, name) == getattr(other, name) for name in others)
             and self.threshold <= other.threshold
             and self.min_valid >= other.min_valid
             and self.ratio_numerator <= other.ratio_numerator
+            and len(self.thresholds) <= len(other.thresholds)
+            and all(own <= limit for own, limit in zip(self.thresholds, other.thresholds, strict=False))
         )
+
+    @property
+    def template_counts(self) -> range:
+        """How many templates an enrolment may have."""
+        first, last = (1, len(self.thresholds)) if self.thresholds else (self.templates, self.templates)
+        return range(first, last + 1)
+
+    @property
+    def max_templates(self) -> int:
+        """The most that an enrolment may have."""
+        return self.template_counts[-1]
+
+    @property
+    def _rule_number(self) -> int:
+        return self.ratio_numerator if self.masked else self.threshold
 
     @property
     def circuit(self) -> Circuit:

@@ -1,7 +1,8 @@
 """The profiles that Tandem publishes, with what was measured of them. docs/accuracy.md tells the whole of it.
 
 A server may serve one with a stricter rule, never with a more lenient one: the name and the measurement stand for
-what was measured. Devices compare the digest of the measurement, which is a field of the profile.
+what was measured. Devices compare the digest of the measurement, which is a field of the profile. The thresholds for
+several templates follow from the one for a single template by `device_sdk.biometrics.template_thresholds`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def _iris(code_bits: int) -> Profile:
         version=1,
         columns=64,
         rotation=2,
+        thresholds=(78, 76),  # two eyes
     )
 
 
@@ -67,6 +69,7 @@ _MEASURED: Final = (
             threshold=583,
             encoder_id="dlib-face-v1/a5ff97a3ca988bfb",
             version=1,
+            thresholds=(583, 563, 552),
         ),
         _FACE_2048,
     ),

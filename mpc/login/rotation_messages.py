@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mpc.login.enrolment_messages import MAX_CODE_BYTES, MAX_TEMPLATE_BYTES
+from mpc.login.enrolment_messages import MAX_CODE_BYTES
 from mpc.login.messages import ID_BYTES, MAX_INDEX
+from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import RECEIVER_MESSAGE_BYTES, SENDER_MESSAGE_BYTES
 from mpc.parameters import PROTOCOL_VERSION
 from mpc.primitives import codec
@@ -85,18 +86,19 @@ class RotationOffer:
 
 @dataclass(frozen=True, slots=True)
 class RotationFinish:
-    """Device → server: the sender's base-OT message and the server's shares of the new codes and masks.
+    """Device → server: the sender's base-OT message and the server's share of the new templates.
 
-    epoch: the one that the rotation ends; it is answered with `Accepted` of the next one.
+    epoch: the one that the rotation ends; it is answered with `Accepted` of the next one. ot_index: the last index that
+    the device has used, so that none of its logins that are still on their way is taken for a copy's.
     """
 
     enrolment_id: bytes
     base_ot_id: bytes
     code: str = field(repr=False)
     epoch: int
+    ot_index: int
     sender_message: bytes
-    codes_share: bytes = field(repr=False)
-    masks_share: bytes = field(repr=False)
+    share: TemplateShare = field(repr=False)
 
     def encode(self) -> bytes:
         return codec.encode(
@@ -106,9 +108,9 @@ class RotationFinish:
                 "base_ot_id": self.base_ot_id,
                 "code": self.code,
                 "epoch": self.epoch,
+                "ot_index": self.ot_index,
                 "sender_message": self.sender_message,
-                "codes": self.codes_share,
-                "masks": self.masks_share,
+                **self.share.as_map(),
             }
         )
 
@@ -120,9 +122,9 @@ class RotationFinish:
                 base_ot_id=fields.bytes("base_ot_id", length=ID_BYTES),
                 code=fields.text("code", at_most=MAX_CODE_BYTES),
                 epoch=fields.uint("epoch", at_most=MAX_INDEX),
+                ot_index=fields.uint("ot_index", at_most=MAX_INDEX),
                 sender_message=fields.bytes("sender_message", length=SENDER_MESSAGE_BYTES),
-                codes_share=fields.bytes("codes", at_most=MAX_TEMPLATE_BYTES),
-                masks_share=fields.bytes("masks", at_most=MAX_TEMPLATE_BYTES),
+                share=TemplateShare.from_fields(fields),
             )
 
 

@@ -233,7 +233,7 @@ class Attacker:
             algorithm=credential.algorithm,
             key_share=self.shares[credential.credential_id],
         )
-        request = LoginRequest(kind, ot_index, authenticator_data, client_data_hash, confirmation, attest)
+        request = LoginRequest(kind, ot_index, authenticator_data, client_data_hash, confirmation, attest=attest)
         code = probe or self.template
         return DeviceLogin(
             RNG, replace(state, **state_changes), request, Probe(code.packed(), code.packed_mask() or b"")

@@ -377,7 +377,7 @@ class TestStatementOfAnotherState:
         assert (outcome.told, outcome.counted) == ((409, "index_ahead"), False)
 
     def test_a_profile_of_the_attackers_making(self, attacker: Attacker) -> None:
-        lenient = replace(attacker.state.profile, threshold=255)
+        lenient = replace(attacker.state.profile, threshold=255, thresholds=())
         outcome = attacker.try_login(attacker.prepare(profile=lenient).message_1)
         assert (outcome.told, outcome.counted) == ((409, "profile_changed"), False)
         assert attacker.still_works()
@@ -388,7 +388,7 @@ def test_a_threshold_changed_between_two_messages(tmp_path_factory: pytest.TempP
     with thread_server(tmp_path_factory.mktemp("policy")) as server, Attacker.enrolled(server) as attacker:
         attacker.register()
         body = attacker.prepare().message_1
-        tighter = replace(attacker.state.profile, threshold=100)
+        tighter = replace(attacker.state.profile, threshold=100, thresholds=())
         policy: Policy = server.context.policy
         profiles = {**policy.profiles, tighter.name: tighter}
         object.__setattr__(server.context, "policy", replace(policy, profiles=profiles))

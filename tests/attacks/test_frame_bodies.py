@@ -27,6 +27,8 @@ from mpc.login.enrolment_messages import (
 )
 from mpc.login.messages import Confirmation, Message3, message_1_max_bytes
 from mpc.login.rotation_messages import RotationFinish, RotationSettle, RotationStart
+from mpc.login.template import TemplateShare
+from mpc.login.template_messages import AddTemplate, RemoveTemplate
 from mpc.primitives import codec
 from mpc.primitives.rng import SystemRng
 from mpc.threshold_rsa.shares import split
@@ -79,7 +81,7 @@ ENDPOINTS = {
     "enrolments": Endpoint("/v1/enrolments", _enrolment),
     "finish": Endpoint(
         "/v1/enrolments/finish",
-        lambda a, s: EnrolmentFinish(a.id, bytes(16), "0" * 20, bytes(4096), bytes(64), b"").encode(),
+        lambda a, s: EnrolmentFinish(a.id, bytes(16), "0" * 20, bytes(4096), TemplateShare(bytes(64), b"")).encode(),
     ),
     "credentials": Endpoint("/v1/credentials", _credential),
     "revoke": Endpoint("/v1/credentials/revoke", lambda a, s: RevokeCredential(a.id, secrets.token_bytes(32)).encode()),
@@ -96,8 +98,15 @@ ENDPOINTS = {
     "rotations": Endpoint("/v1/rotations", lambda a, s: RotationStart(a.id, "0" * 20, 0).encode()),
     "rotation finish": Endpoint(
         "/v1/rotations/finish",
-        lambda a, s: RotationFinish(a.id, bytes(16), "0" * 20, 0, bytes(4096), bytes(64), b"").encode(),
+        lambda a, s: RotationFinish(
+            a.id, bytes(16), "0" * 20, 0, 0, bytes(4096), TemplateShare(bytes(64), b"")
+        ).encode(),
     ),
+    "template": Endpoint(
+        "/v1/templates/add",
+        lambda a, s: AddTemplate(a.id, 0, bytes(32), TemplateShare(bytes(64), b"")).encode(),
+    ),
+    "template removed": Endpoint("/v1/templates/remove", lambda a, s: RemoveTemplate(a.id, 0, bytes(32), 0).encode()),
     "rotation settle": Endpoint("/v1/rotations/settle", lambda a, s: RotationSettle(a.id, bytes(16)).encode()),
 }
 
@@ -254,12 +263,13 @@ def test_texts_that_mean_nothing_here(server: ProcessServer, target: Attacker, n
 
 class TestSize:
     def test_one_byte_over_the_profiles_bound(self, server: ProcessServer, target: Attacker) -> None:
-        """The bound is the profile's, not that of the largest profile served."""
-        limit = message_1_max_bytes(target.state.profile)
+        """The bound is the profile's, for as many templates as it allows, not that of the largest profile served."""
+        profile = target.state.profile
+        limit = message_1_max_bytes(profile.with_templates(profile.max_templates))
         before = server.database.dump()
         body = target.prepare().message_1
         assert len(body) <= limit
-        for size, code in ((limit, "malformed"), (limit + 1, "too_large"), (30_000, "too_large")):
+        for size, code in ((limit, "malformed"), (limit + 1, "too_large"), (limit + 9_000, "too_large")):
             answer = target.post("/v1/logins", body + bytes(size - len(body)))
             assert answer.status_code == (413 if code == "too_large" else 400)
             assert_refused(answer, server, code=code)

@@ -36,6 +36,8 @@ PATHS = (
     "/v1/rotations",
     "/v1/rotations/finish",
     "/v1/rotations/settle",
+    "/v1/templates/add",
+    "/v1/templates/remove",
 )
 
 

@@ -368,8 +368,8 @@ class TestDeadKeys:
         computed = []
         decide, clock = login.decide, server.context.clock
 
-        def slow(*arguments: Any) -> Any:
-            verdict = decide(*arguments)
+        def slow(*arguments: Any, **named: Any) -> Any:
+            verdict = decide(*arguments, **named)
             computed.append(type(verdict).__name__)
             object.__setattr__(server.context, "clock", lambda: time.time() + 7200)
             return verdict
@@ -388,8 +388,8 @@ class TestDeadKeys:
         key, credential = registered(server, victim)
         decide = login.decide
 
-        def slow(*arguments: Any) -> Any:
-            verdict = decide(*arguments)
+        def slow(*arguments: Any, **named: Any) -> Any:
+            verdict = decide(*arguments, **named)
             key_revocation.revoke_keys(server.context, [key_revocation.NamedKey(key.key_id, "")])
             return verdict
 
@@ -448,8 +448,8 @@ class TestDeadKeys:
         credential = noted(thief, key)
         decide = login.decide
 
-        def slow(*arguments: Any) -> Any:
-            verdict = decide(*arguments)
+        def slow(*arguments: Any, **named: Any) -> Any:
+            verdict = decide(*arguments, **named)
             body = AdoptKey(thief.id, key.key_id, int(Algorithm.PS256)).encode()
             assert told(thief, "/v1/credentials/adopt", body) == (200, None)
             return verdict

@@ -34,8 +34,8 @@ from mpc.threshold_rsa.shares import share_bits, split
 MARKER = "5ec4e75ec4e7"
 SECRET_NAMES = frozenset(
     {
-        "accept_label", "reject_label", "base_keys", "chosen", "choices", "code", "codes", "codes_share", "delta",
-        "device_share_bits", "exponents", "kek", "key_share", "masks", "masks_share", "mask",
+        "accept_label", "reject_label", "base_keys", "chosen", "choices", "code", "codes", "delta",
+        "device_share_bits", "exponents", "kek", "key_share", "masks", "mask",
         "next_key_share", "next_template", "ones", "probe", "request_key", "rho", "seal_key", "sealed_base_ot",
         "sealed_pending_base_ot", "sealed_rho", "sealed_share", "sealed_template", "template", "token", "value",
         "zeros", "tail", "v",

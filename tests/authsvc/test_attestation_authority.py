@@ -343,7 +343,7 @@ class TestMetadataStatement:
         # 3 of 140 and 0 of 2,660. At the bound so few errors or fewer have a probability of 5 %, and less beyond it.
         for told_rate, errors, tries in ((told["selfAttestedFRR"], 3, 140), (told["selfAttestedFAR"], 0, 2660)):
             assert at_most(errors, tries, told_rate) <= 0.05 < at_most(errors, tries, 0.9 * told_rate)
-        assert (told["maxTemplates"], told["maxRetries"], told["blockSlowdown"]) == (1, 5, 30)
+        assert (told["maxTemplates"], told["maxRetries"], told["blockSlowdown"]) == (3, 5, 30)
 
     def test_simulated_measurements_are_no_rates(
         self, provisioning: ServiceContext, authority: AttestationAuthority
@@ -355,7 +355,7 @@ class TestMetadataStatement:
     def test_a_stricter_rule_keeps_the_bound_of_accepts_only(
         self, provisioning: ServiceContext, authority: AttestationAuthority
     ) -> None:
-        [[face]] = self.details(provisioning, authority, replace(PUBLISHED["face-2048"], threshold=500))
+        [[face]] = self.details(provisioning, authority, replace(PUBLISHED["face-2048"], threshold=500, thresholds=()))
         assert "selfAttestedFAR" in face["baDesc"] and "selfAttestedFRR" not in face["baDesc"]
 
     def test_a_profile_of_which_nobody_knows_what_it_measures(

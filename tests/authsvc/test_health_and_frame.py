@@ -41,6 +41,8 @@ POSTS = (
     "/v1/rotations",
     "/v1/rotations/finish",
     "/v1/rotations/settle",
+    "/v1/templates/add",
+    "/v1/templates/remove",
     "/v1/history",
 )
 CBOR = {"content-type": "application/cbor"}
@@ -181,7 +183,8 @@ class TestFrame:
         bounds = {endpoint.path: endpoint.max_body_bytes for endpoint in protocol.protocol_endpoints(ctx)}
 
         assert set(bounds) == set(POSTS)
-        assert bounds["/v1/logins"] == max(message_1_max_bytes(p) for p in ctx.policy.profiles.values())
+        largest = [p.with_templates(p.max_templates) for p in ctx.policy.profiles.values()]
+        assert bounds["/v1/logins"] == max(map(message_1_max_bytes, largest))
 
     @pytest.mark.parametrize("path", POSTS)
     def test_another_method_is_refused(self, path: str, client: TestClient) -> None:

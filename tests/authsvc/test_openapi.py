@@ -34,6 +34,7 @@ from authsvc.tokens import Scope
 from device_sdk.transport import RequestKey, signing_key_id
 from device_sdk.transport.request_signing import signed_headers
 from mpc.errors import DecodeError
+from mpc.garbling.hashing import tables_bytes
 from mpc.login.enrolment_messages import (
     Accepted,
     AddCredential,
@@ -45,7 +46,10 @@ from mpc.login.enrolment_messages import (
     RevokeCredential,
 )
 from mpc.login.messages import Acknowledgement, Confirmation, LoginStatement, Message1, Message2, Message3
+from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
+from mpc.login.template import TemplateShare
+from mpc.login.template_messages import AddTemplate, RemoveTemplate
 from mpc.primitives import codec
 
 ID = bytes(range(16))
@@ -56,7 +60,7 @@ _STATEMENT = LoginStatement(
 SAMPLES: dict[str, Any] = {
     "EnrolmentStart": EnrolmentStart("sim-512", bytes(32), bytes(65), "7K2QX-0M9TN-4RWB8-ZC3HD"),
     "BaseOtOffer": BaseOtOffer(ID, ID, "auth.example", bytes(8192), 2),
-    "EnrolmentFinish": EnrolmentFinish(ID, ID, "7K2QX", bytes(4096), bytes(64), b""),
+    "EnrolmentFinish": EnrolmentFinish(ID, ID, "7K2QX", bytes(4096), TemplateShare(bytes(64), b"")),
     "Accepted": Accepted(1, 2, ((bytes(32), 3),)),
     "AddCredential": AddCredential(ID, bytes(32), "shop.example", -257, bytes(256), 65537, bytes(282)),
     "RevokeCredential": RevokeCredential(ID, bytes(16)),
@@ -68,9 +72,27 @@ SAMPLES: dict[str, Any] = {
     "Acknowledgement": Acknowledgement(5),
     "RecoveryStart": RecoveryStart(ID, "7K2QX", bytes(65), 4, CONFIRMATION),
     "RecoveryFinish": RecoveryFinish(ID, ID, "7K2QX", bytes(4096)),
+    "AddTemplate": AddTemplate(ID, 4, bytes(32), TemplateShare(bytes(64), b""), "7K2QX"),
+    "RemoveTemplate": RemoveTemplate(ID, 4, bytes(32), 1),
 }
 DECODERS: dict[str, Callable[[bytes], Any]] = {name: type(sample).decode for name, sample in SAMPLES.items()}
 DECODERS["Message2"] = partial(Message2.decode, tables_bytes=511 * 32, sealed_bytes=304)
+
+
+GROWING = [
+    Profile(name="p", code_bits=512, threshold=163, encoder_id="e", thresholds=(163, 160, 158)),
+    Profile(
+        name="m", code_bits=512, threshold=0, encoder_id="e", templates=2, masked=True, min_valid=384,
+        ratio_numerator=80, ratio_shift=8, columns=64, rotation=1, thresholds=(82, 80, 78),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", GROWING, ids=lambda profile: profile.name)
+def test_tables_of_larger_circuits_are_told_without_building_them(profile: Profile) -> None:
+    built = [tables_bytes(profile.with_templates(count).circuit) for count in (1, 2, 3)]
+
+    assert openapi.tables_by_templates(profile) == built
 
 
 @pytest.fixture(scope="module")

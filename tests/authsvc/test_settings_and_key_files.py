@@ -64,19 +64,42 @@ def test_the_environment_wins_over_the_policy_file(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_published_profile_may_be_tightened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is left out stays as published, the measurement too."""
+    """What is left out stays as published, the measurement too; those for more templates go down with the first."""
     policy_file = tmp_path / "policy.toml"
     policy_file.write_text("[profiles.face-2048]\nthreshold = 560\n")
     monkeypatch.setenv("TANDEM_POLICY_FILE", str(policy_file))
 
     profile = load_settings().policy().profiles["face-2048"]
 
-    assert profile == replace(PUBLISHED["face-2048"], threshold=560)
+    assert profile == replace(PUBLISHED["face-2048"], threshold=560, thresholds=(560, 540, 529))
+
+
+def test_no_template_is_added_under_a_published_profile_without_thresholds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An operator who wants none says so; that is stricter, and the rule for one template stays as published."""
+    policy_file = tmp_path / "policy.toml"
+    policy_file.write_text("[profiles.face-2048]\nthresholds = []\n")
+    monkeypatch.setenv("TANDEM_POLICY_FILE", str(policy_file))
+
+    profile = load_settings().policy().profiles["face-2048"]
+
+    assert profile.max_templates == 1 and profile.threshold == 583
 
 
 @pytest.mark.parametrize(
     "table",
-    ["threshold = 584", "threshold = 560\nencoder_id = 'other'", "code_bits = 4096", "templates = 2", "masked = true"],
+    [
+        "threshold = 584",
+        "threshold = 560\nencoder_id = 'other'",
+        "code_bits = 4096",
+        "templates = 2",
+        "masked = true",
+        "threshold = 560\nthresholds = [560, 564]",
+        "thresholds = [583, 563, 552, 544]",
+        "thresholds = [583, 570]",
+        "templates = 2\nthreshold = 563",
+    ],
 )
 def test_a_published_profile_is_never_loosened(table: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The name stands for what was measured; anything else under it would borrow its error rates."""

@@ -229,7 +229,7 @@ class TestMetrics:
         assert client.get("/metrics", headers={"authorization": "Bearer wrong"}).status_code == 401
         answer = client.get("/metrics", headers=bearer(client))
         assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-        assert samples(answer.text)["tandem_build_info", "0006", sys.version.split()[0], "0.1.0"] == 1
+        assert samples(answer.text)["tandem_build_info", "0007", sys.version.split()[0], "0.1.0"] == 1
 
     def test_a_checkpoint_that_was_written_is_told(self, tmp_path: Path) -> None:
         """Nobody looks for signatures that do not come, until they are needed."""

@@ -20,7 +20,7 @@ from people import Person
 from real_server import wait_until
 
 from device_sdk import Device
-from device_sdk.ctap import Status, TandemCtapDevice, tokens
+from device_sdk.ctap import Purpose, Status, TandemCtapDevice, tokens
 from device_sdk.errors import NoMatch
 
 ERR = CtapError.ERR
@@ -111,6 +111,32 @@ class TestTokens:
         with refused(ERR.PIN_AUTH_INVALID):
             getattr(shop, door)(token)
         assert traces.since() == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("permissions", "told", "door", "told_then"),
+        [
+            (MAKE | GET, Purpose.REGISTER, "raw_get", Purpose.SIGN_IN),
+            (MAKE | MANAGE, Purpose.MANAGE, "raw_make", Purpose.REGISTER),
+        ],
+    )
+    def test_a_capture_that_the_person_gave_for_something_else(
+        self, shop: Site, finger: Finger, traces: Traces, permissions: int, told: Purpose, door: str, told_then: Purpose
+    ) -> None:
+        """Clients ask for a token for both where passkeys are excluded. Who agreed to register has not signed in."""
+        if told is Purpose.REGISTER:
+            shop.register()
+        traces.since()
+        token = shop.token(permissions)
+        assert finger.asked[-1].purpose is told
+        finger.answer = lambda _: None
+
+        with refused(ERR.OPERATION_DENIED):
+            getattr(shop, door)(token)
+
+        assert finger.asked[-1].purpose is told_then
+        assert traces.since() == (0, 0)
+        with refused(ERR.PIN_AUTH_INVALID):
+            shop.raw_make(token)
 
     @pytest.mark.parametrize("permissions", [MAKE, GET, MAKE | GET])
     @pytest.mark.parametrize("level", ["userVerificationOptional", "userVerificationRequired"])

@@ -30,6 +30,8 @@ EXAMPLES = settings(max_examples=250, deadline=None, suppress_health_check=list(
 @pytest.fixture(scope="module")
 def held(enrolled: Device, server: ThreadServer) -> Iterator[Site]:
     """An authenticator with two passkeys, whose person declines everything."""
+    for passkey in enrolled.credentials():
+        enrolled.delete(passkey.credential_id)
     finger = Finger(Person(1))
     with TandemCtapDevice(enrolled, finger) as authenticator:
         site = Site(authenticator)
@@ -210,7 +212,7 @@ REFUSED: list[tuple[str, dict[int, Any], Status]] = [
     *[("pin", {2: absent}, Status.CTAP2_ERR_INVALID_SUBCOMMAND) for absent in (0, 1, 3, 4, 5, 8, 9, 10)],
     ("manage", {2: None}, Status.CTAP2_ERR_PIN_AUTH_INVALID),
     ("manage", {2: []}, Status.CTAP2_ERR_CBOR_UNEXPECTED_TYPE),
-    ("manage", {4: None}, Status.CTAP2_ERR_MISSING_PARAMETER),
+    ("manage", {3: None}, Status.CTAP2_ERR_MISSING_PARAMETER),
 ]
 
 

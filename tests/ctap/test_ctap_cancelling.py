@@ -11,6 +11,7 @@ import pytest
 from ctap_site import Finger, Site, Traces
 from fido2.client import ClientError
 from fido2.ctap import STATUS, CtapError
+from fido2.ctap2.pin import ClientPin
 from real_server import ThreadServer, wait_until
 
 from device_sdk import Device
@@ -126,6 +127,91 @@ def test_cancelled_in_the_moment_of_the_answer(shop: Site, finger: Finger, trace
             DOORS[door](shop, event)
         assert fault.value.code == ERR.KEEPALIVE_CANCEL
     assert traces.since() == (0, 0)
+
+
+def test_cancelled_while_the_capture_is_encoded(shop: Site, finger: Finger, authenticator: TandemCtapDevice) -> None:
+    """No token for a client that is gone, and no capture behind it."""
+    shop.register()
+    event = threading.Event()
+
+    def sample() -> Any:
+        event.set()
+        return finger.person.capture()
+
+    finger.answer = lambda _: sample  # an encoder calls a function where it gets one for a sample
+    pin = ClientPin(shop.ctap())
+    with pytest.raises(CtapError) as fault:
+        pin.get_uv_token(ClientPin.PERMISSION.GET_ASSERTION, "shop.example", event)
+    assert fault.value.code == ERR.KEEPALIVE_CANCEL
+    assert authenticator._session.tokens._token is None
+
+
+@pytest.mark.parametrize("door", ["raw_make", "raw_get"])
+def test_a_client_that_cancels_while_another_ceremony_is_under_way(
+    shop: Site, traces: Traces, device: Device, door: str
+) -> None:
+    """The device does one at a time. Who gives up waiting is told so at once, and has cost nothing."""
+    shop.register("ann")
+    traces.since()
+    event = threading.Event()
+    told: list[STATUS] = []
+    statuses: list[object] = []
+
+    def ask() -> None:
+        with pytest.raises(CtapError) as fault:
+            getattr(shop, door)(None, event=event, on_keepalive=told.append)
+        statuses.append(fault.value.code)
+
+    thread = threading.Thread(target=ask)
+    with device._store.in_flight:
+        thread.start()
+        wait_until(lambda: STATUS.PROCESSING in told)
+        event.set()
+        thread.join(5)
+        assert statuses == [ERR.KEEPALIVE_CANCEL]
+    assert traces.since() == (0, 0)
+
+
+def test_closing_ends_the_command_under_way(
+    shop: Site, finger: Finger, authenticator: TandemCtapDevice, traces: Traces
+) -> None:
+    """Else the question stays on the display, and the capture that answers it in memory."""
+    shop.register()
+    traces.since()
+    finger.answer = waiting = Waiting()
+    for door in ("token", "get", "reset"):
+        waiting.asked.clear()
+        closing = threading.Thread(target=lambda: waiting.asked.wait(10) and authenticator.close())
+        closing.start()
+        with pytest.raises((CtapError, ClientError)) as fault:
+            DOORS[door](shop, threading.Event())
+        cause = fault.value.cause if isinstance(fault.value, ClientError) else fault.value
+        assert isinstance(cause, CtapError) and cause.code == ERR.KEEPALIVE_CANCEL
+        assert waiting.given_up.wait(10)
+        closing.join(10)
+    assert traces.since() == (0, 0)
+
+
+def test_closing_in_the_moment_of_the_answer(shop: Site, authenticator: TandemCtapDevice) -> None:
+    """What the last command before it came to is forgotten too."""
+    shop.register("ann")
+    shop.register("bob")
+    session = authenticator._session
+
+    def closed_first(issue: Callable[..., Any]) -> Callable[..., Any]:
+        def after_closing(*given: Any) -> Any:
+            authenticator.close()
+            return issue(*given)
+
+        return after_closing
+
+    session.tokens.issue = closed_first(session.tokens.issue)  # type: ignore[method-assign]
+    shop.token(2)
+    assert session.tokens._token is None
+
+    session.go_on_with = closed_first(session.go_on_with)  # type: ignore[method-assign]
+    shop.raw_get(None, options={"up": False})
+    assert authenticator.call(0x10, b"\x08") == bytes([Status.CTAP2_ERR_NOT_ALLOWED])
 
 
 def test_a_login_that_the_server_was_asked_for_is_finished(

@@ -174,8 +174,9 @@ def test_a_parameter_of_another_command(shop: Site, device: Device) -> None:
     for params in (None, {2: {"id": known, "type": "public-key"}}):
         with refused(ERR.PIN_AUTH_INVALID):
             shop.ctap().credential_mgmt(6, params, 2, listing)
-    with refused(ERR.MISSING_PARAMETER):
-        shop.ctap().credential_mgmt(1)
+    for sub_command in (1, 2, 4, 6, 7):
+        with refused(ERR.PUAT_REQUIRED):
+            shop.ctap().credential_mgmt(sub_command)
     with refused(ERR.INVALID_SUBCOMMAND):
         shop.ctap().credential_mgmt(8)
     assert [info.credential_id for info in device.credentials()] == [known]

@@ -18,6 +18,7 @@ from device_sdk.biometrics.det_curve import det_points, draw_det
 from device_sdk.biometrics.embedding_encoder import EmbeddingEncoder
 from device_sdk.biometrics.whitening import grouped
 from device_sdk.cli import app
+from mpc.login.profile import Profile
 
 
 def embeddings(people: int = 40, samples: int = 6, noise: float = 0.35) -> tuple[np.ndarray, np.ndarray]:
@@ -43,6 +44,10 @@ def test_the_command_makes_an_encoder_that_holds_what_it_promises(tmp_path: Path
     assert json.loads(done.stdout) == document
     encoder = EmbeddingEncoder(SignProjection.load(out / "constants.npz"), lambda sample: sample, "voice-v1")
     assert (encoder.encoder_id, encoder.code_bits) == (document["encoder_id"], document["recommended"]["code_bits"])
+    # A server's profile takes them as they are.
+    recommended = {name: document["recommended"][name] for name in ("code_bits", "threshold", "thresholds")}
+    profile = Profile.from_dict({"name": "voice", "encoder_id": encoder.encoder_id, **recommended})
+    assert profile.max_templates == 5
     # 40 people in two halves: 20 · 19 strangers each way, three tries each
     assert [length["impostor_tries"] for length in document["lengths"]] == [2 * 20 * 19 * 3] * 4
     assert [length["genuine_tries"] for length in document["lengths"]] == [120] * 4

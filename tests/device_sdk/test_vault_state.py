@@ -64,6 +64,7 @@ BARE = DeviceState(
     ot_index=0,
     template=TemplateShare(bytes(64), b""),
 )
+GROWING = replace(PROFILE, thresholds=(PROFILE.threshold, PROFILE.threshold - 3, PROFILE.threshold - 5))
 TIMES = st.none() | st.integers(0, MAX_TIME_S)
 COUNTS = st.integers(0, 2**32 - 1)
 
@@ -86,15 +87,21 @@ def credential(key_share: KeyShare, sign_count: int, provisional: bool, not_afte
     )
 
 
+def next_shares(templates: int | None) -> NextShares:
+    held = TemplateShare(bytes(64 * (templates or 1)), b"")
+    return NextShares(Confirmation(3, bytes(32)), share(1).key.key_id, share(1), held, templates)
+
+
 @st.composite
 def states(draw: st.DrawFn) -> DeviceState:
     rp_ids = st.sampled_from(["a", "shop.example"])
     waiting = draw(st.lists(st.sampled_from(range(len(EXPONENTS))), unique=True))
     held = draw(st.lists(st.sampled_from(range(len(EXPONENTS))), unique=True))
-    upcoming = NextShares(Confirmation(3, bytes(32)), share(1).key.key_id, share(1), BARE.template)
+    upcoming = next_shares(draw(st.sampled_from([None, 1, 2, 3])))
     suite = draw(st.none() | st.sampled_from(HpkeSuite))
     return replace(
         BARE,
+        profile=GROWING,
         credentials=tuple(credential(share(at), draw(COUNTS), draw(st.booleans()), draw(TIMES)) for at in held),
         next=draw(st.none() | st.just(upcoming)),
         rotation=draw(
@@ -217,6 +224,30 @@ def test_a_state_that_no_release_wrote_is_refused(name: str) -> None:
     with pytest.raises(VaultCorrupt) as fault:
         DeviceState.decode(codec.encode(values))
     assert fault.value.__cause__ is None and fault.value.__suppress_context__
+
+
+@pytest.mark.parametrize("templates", [None, 1, 2, 3])
+def test_the_next_shares_bring_their_number_of_templates_along(templates: int | None) -> None:
+    """The profile that holds from then on has the threshold for so many."""
+    state = replace(BARE, profile=GROWING, next=next_shares(templates))
+
+    promoted = DeviceState.decode(state.encode()).promoted()
+
+    assert promoted.profile == GROWING.with_templates(templates or 1)
+    assert len(promoted.template.codes) == promoted.profile.template_bytes
+    assert DeviceState.decode(promoted.encode()) == promoted
+
+
+@pytest.mark.parametrize(
+    "change", [{"templates": 0}, {"templates": 1}, {"templates": 4}, {"templates": 6}, {}], ids=str
+)
+def test_next_shares_of_another_number_than_they_say_are_refused(change: dict[str, int]) -> None:
+    values = cbor2.loads(replace(BARE, profile=GROWING, next=next_shares(2)).encode())
+    del values["next"]["templates"]
+    values["next"].update(change)
+
+    with pytest.raises(VaultCorrupt):
+        DeviceState.decode(codec.encode(values))
 
 
 def test_no_repr_shows_a_share_or_the_recipient_s_key() -> None:

@@ -34,6 +34,8 @@ from mpc.login.messages import Confirmation, LoginStatement, Message1, Message3,
 from mpc.login.profile import Profile
 from mpc.login.provisioned_messages import AdoptKey, PairShares
 from mpc.login.rotation_messages import RotationFinish, RotationSettle, RotationStart
+from mpc.login.template import TemplateShare
+from mpc.login.template_messages import AddTemplate, RemoveTemplate
 from mpc.ot.base_ot import SENDER_MESSAGE_BYTES
 from mpc.ot.expansion import PROOF_X_BYTES, PROOF_Y_BYTES
 from mpc.threshold_rsa.encodings import Algorithm
@@ -80,7 +82,7 @@ def _messages() -> Mapping[str, Sequence[Any]]:
         "code": "0123456789",
         "sender_message": bytes(SENDER_MESSAGE_BYTES),
     }
-    template = {"codes_share": bytes(64), "masks_share": b""}
+    template = {"share": TemplateShare(bytes(64), b"")}
     return {
         "message 1": [Message1(one, u=bytes(u_bytes(_PROFILE)), **proof) for one in (get, create)],
         "message 3": [Message3(_ID, _CONFIRMATION)],
@@ -113,8 +115,10 @@ def _messages() -> Mapping[str, Sequence[Any]]:
         "adoption": [AdoptKey(_ID, b"k" * 32, RS256)],
         "history request": [HistoryRequest(_ID, 9)],
         "rotation start": [RotationStart(_ID, "012345", 4)],
-        "rotation finish": [RotationFinish(epoch=4, **finish, **template)],
+        "rotation finish": [RotationFinish(epoch=4, ot_index=9, **finish, **template)],
         "rotation settle": [RotationSettle(_ID, _ID)],
+        "template added": [AddTemplate(_ID, 4, _PROFILE.digest, code=code, **template) for code in (None, "012345")],
+        "template removed": [RemoveTemplate(_ID, 4, _PROFILE.digest, 1)],
     }
 
 

@@ -45,7 +45,10 @@ from mpc.login.rotation_messages import (
     RotationSettled,
     RotationStart,
 )
+from mpc.login.template import TemplateShare
+from mpc.login.template_messages import AddTemplate, RemoveTemplate
 from mpc.ot.base_ot import RECEIVER_MESSAGE_BYTES, SENDER_MESSAGE_BYTES
+from mpc.parameters import MAX_TEMPLATES
 from mpc.primitives import codec
 from mpc.threshold_rsa.encodings import Algorithm
 
@@ -75,7 +78,7 @@ _statements = st.builds(
     enrolment_id=_ids,
     base_ot_id=_ids,
     profile_digest=_bytes(32),
-    kind=st.sampled_from(["create", "get"]),
+    kind=st.sampled_from(["create", "get", "change"]),
     credential_id=_bytes(16, 64),
     epoch=_indices,
     ot_index=_indices,
@@ -87,6 +90,8 @@ _statements = st.builds(
     confirmation=st.none() | _confirmations,
 )
 _statements |= st.builds(replace, _statements, kind=st.just("create"), attest=st.just(True))
+
+_shares = st.builds(TemplateShare, codes=_bytes(64, 2560), masks=_bytes(0, 2560))
 
 KINDS: dict[str, Kind] = {
     "message_1": Kind(
@@ -142,8 +147,7 @@ KINDS: dict[str, Kind] = {
             base_ot_id=_ids,
             code=_text,
             sender_message=_bytes(SENDER_MESSAGE_BYTES),
-            codes_share=_bytes(64, 2560),
-            masks_share=_bytes(0, 2560),
+            share=_shares,
         ),
     ),
     "add_credential": Kind(
@@ -202,12 +206,33 @@ KINDS: dict[str, Kind] = {
             base_ot_id=_ids,
             code=_text,
             epoch=_indices,
+            ot_index=_indices,
             sender_message=_bytes(SENDER_MESSAGE_BYTES),
-            codes_share=_bytes(64, 2560),
-            masks_share=_bytes(0, 2560),
+            share=_shares,
         ),
     ),
     "rotation_settle": Kind(RotationSettle.decode, st.builds(RotationSettle, enrolment_id=_ids, base_ot_id=_ids)),
+    "add_template": Kind(
+        AddTemplate.decode,
+        st.builds(
+            AddTemplate,
+            enrolment_id=_ids,
+            epoch=_indices,
+            profile_digest=_bytes(32),
+            share=st.builds(TemplateShare, codes=_bytes(64, 512), masks=_bytes(0, 512)),
+            code=st.none() | _text,
+        ),
+    ),
+    "remove_template": Kind(
+        RemoveTemplate.decode,
+        st.builds(
+            RemoveTemplate,
+            enrolment_id=_ids,
+            epoch=_indices,
+            profile_digest=_bytes(32),
+            position=st.integers(0, MAX_TEMPLATES - 1),
+        ),
+    ),
     "rotation_settled": Kind(RotationSettled.decode, st.builds(RotationSettled, done=st.booleans())),
     "accepted": Kind(Accepted.decode, st.builds(Accepted, epoch=_indices, last_index=_indices)),
     "history_request": Kind(HistoryRequest.decode, st.builds(HistoryRequest, enrolment_id=_ids, after=_indices)),
@@ -293,7 +318,7 @@ def test_every_single_byte_mutation_of_a_short_message(name: str) -> None:
 @given(data=st.data())
 def test_a_missing_unknown_or_mistyped_field_is_named(name: str, data: st.DataObject) -> None:
     good = codec.decode(data.draw(KINDS[name].values).encode(), what=name)._values
-    optional = {"confirm", "pss_salt", "attest", "attestation"}
+    optional = {"confirm", "pss_salt", "attest", "attestation"} | ({"code"} if name == "add_template" else set())
     for field in good:
         if field not in optional:
             with pytest.raises(DecodeError) as caught:

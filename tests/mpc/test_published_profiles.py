@@ -19,9 +19,9 @@ FACE = PUBLISHED["face-2048"]
 
 # A change is a new version of the profile, and noted in CHANGELOG.
 DIGESTS = {
-    "face-2048": "f10f0abea30cbcd71fade703376bcd873a32f4685bac9874278146542daf5935",
-    "iris-4096": "5fbea27777507d0e34ea43726ab0c5c22f2534c726ddc14992d2a7ce936afb04",
-    "iris-2048": "168ead992ba5b22cac56b9d69a4b23c3b2d802248bdd47e37ed145dc37eec5bd",
+    "face-2048": "01675211efece2dfbf674b5ff374532ed878af54dab4584bc1b76ca3a4919a20",
+    "iris-4096": "1c0012f51dd7103ac63fa6f4032475696d4eae41690bb862124ba1910c0f74a9",
+    "iris-2048": "613bee1982580bbd74afff8d7c38358c7236f6eacb845a343c17cbaaeef07783",
 }
 
 
@@ -77,7 +77,7 @@ def test_optional_fields_at_their_default_are_not_in_the_digest() -> None:
 
 def test_a_device_takes_the_published_profile_and_a_stricter_one() -> None:
     measurement = MEASUREMENTS[FACE.measured].as_dict()
-    stricter = replace(FACE, threshold=FACE.threshold - 1)
+    stricter = replace(FACE, threshold=582, thresholds=(582, 563, 552))
 
     assert fetched(document(FACE, measurement=measurement)) == FACE
     assert fetched(document(stricter, measurement=measurement)) == stricter
@@ -87,7 +87,12 @@ def test_a_device_takes_the_published_profile_and_a_stricter_one() -> None:
 @pytest.mark.parametrize(
     "served",
     [
-        document(replace(FACE, threshold=FACE.threshold + 1)),
+        document(replace(FACE, threshold=584, thresholds=(584, 563, 552))),
+        document(replace(FACE, thresholds=(583, 564, 552))),
+        document(replace(FACE, thresholds=(583, 563, 552, 544))),
+        document(replace(FACE, templates=2, threshold=563)),
+        {**document(FACE), "thresholds": [583, 583, 583]},
+        {**document(FACE), "thresholds": 583},
         document(replace(FACE, version=0)),
         document(replace(FACE, measured="")),
         document(FACE, measurement={**MEASUREMENTS[FACE.measured].as_dict(), "false_rejects": 0}),
@@ -97,8 +102,11 @@ def test_a_device_takes_the_published_profile_and_a_stricter_one() -> None:
         {**document(FACE), "surprise": 1},
         [],
     ],
-    ids=["looser", "older", "unmeasured", "polished", "empty", "number", "renamed", "surprise", "list"],
-)
+    ids=[
+        "looser", "looser for two", "more of them", "two at once", "the same for all", "a number", "older",
+        "unmeasured", "polished", "empty", "number", "renamed", "surprise", "list",
+    ],
+)  # fmt: skip
 def test_a_device_refuses_what_only_looks_like_the_published_profile(served: Any) -> None:
     with pytest.raises(ServerMisbehaved):
         fetched(served)

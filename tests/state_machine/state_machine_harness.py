@@ -76,17 +76,23 @@ NO_LIMITS = Limits(
 )
 FACE = np.random.default_rng(20).integers(0, 2, 512, dtype=np.uint8)
 STRANGER = 1 - FACE
+GROWING = replace(PROFILE, thresholds=(120, 110, 105))
+"""The profile with room for three templates."""
+GLASSES = np.random.default_rng(21).integers(0, 2, 512, dtype=np.uint8)
+"""Another look of the same person, too far from the face to match it."""
+BEARD = np.random.default_rng(22).integers(0, 2, 512, dtype=np.uint8)
 
 LOGINS, CONFIRMATIONS = "/v1/logins", "/v1/confirmations"
 PAIR, ADOPT, REVOKE = "/v1/credentials/pair", "/v1/credentials/adopt", "/v1/credentials/revoke"
 RECOVERIES, RECOVERIES_FINISH = "/v1/recoveries", "/v1/recoveries/finish"
 ROTATIONS, ROTATIONS_FINISH, ROTATIONS_SETTLE = "/v1/rotations", "/v1/rotations/finish", "/v1/rotations/settle"
+ADD, REMOVE = "/v1/templates/add", "/v1/templates/remove"
 KEK = bytes(range(32))
 
 
-def policy(profile: Profile = PROFILE, limits: Limits = NO_LIMITS) -> Policy:
+def policy(profile: Profile = PROFILE, limits: Limits = NO_LIMITS, **more: Any) -> Policy:
     return Policy(
-        server_id=AUTHORITY, profiles={profile.name: profile}, allowed_rp_ids=frozenset({RP_ID}), limits=limits
+        server_id=AUTHORITY, profiles={profile.name: profile}, allowed_rp_ids=frozenset({RP_ID}), limits=limits, **more
     )
 
 
@@ -440,6 +446,10 @@ class Phone:
 
     def confirm(self) -> bool:
         return self.device.confirm_now()
+
+    def grow(self, face: Any = GLASSES, match: Any = FACE, **more: Any) -> bool:
+        """Add a template of another look."""
+        return self.device.add_template([face] * 3, match, **more)
 
     def crash(self) -> None:
         """The process dies: nothing but the vault file remains."""

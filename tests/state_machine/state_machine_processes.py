@@ -29,6 +29,7 @@ from state_machine_harness import (
 )
 
 from authsvc.key_port.raw_key import RawKeyWrapper
+from authsvc.policy import Policy
 from authsvc.services.context import SignedRequest
 from authsvc.services.kek_rotation import rotate_kek
 from authsvc.store.engine import Store
@@ -77,9 +78,9 @@ def _dying_store(fuse: Fuse) -> type[Store]:
     return DyingStore
 
 
-def serve_until_killed(pipe: Connection, folder: str, now: float, die_at: int) -> None:
+def serve_until_killed(pipe: Connection, folder: str, now: float, die_at: int, use: Policy | None) -> None:
     """The child's main: ("serve", request) or ("lift", enrolment id) in, the result out."""
-    server = Server(Path(folder), Clock(now), make_store=_dying_store(Fuse(die_at)))
+    server = Server(Path(folder), Clock(now), use, make_store=_dying_store(Fuse(die_at)))
     while True:
         try:
             word, argument = pipe.recv()
@@ -108,10 +109,10 @@ def run_rotation(folder: Path, clock: Clock, keks: list[bytes], die_at: int) -> 
 class RemoteServer:
     """The test's end of the pipe. Calls raise TransportError from the moment the server is dead."""
 
-    def __init__(self, folder: Path, clock: Clock, die_at: int) -> None:
+    def __init__(self, folder: Path, clock: Clock, die_at: int, use: Policy | None = None) -> None:
         self._pipe, theirs = PROCESSES.Pipe()
         self._process = PROCESSES.Process(
-            target=serve_until_killed, args=(theirs, str(folder), clock(), die_at), daemon=True
+            target=serve_until_killed, args=(theirs, str(folder), clock(), die_at, use), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -188,6 +189,8 @@ def device_until_killed(pipe: Connection, folder: str, now: float, die_at: int, 
             phone.device.recover(argument)
         elif task == "rotate":
             phone.device.rotate_template(argument, AGED)
+        elif task == "add":
+            phone.grow()
         elif task == "recipient":
             phone.device.recipient(renew=argument == "renew")
         elif task == "import":

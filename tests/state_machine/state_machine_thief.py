@@ -67,6 +67,7 @@ def started_login(
     face: Any = FACE,
     rng: Rng | None = None,
     client_data_hash: bytes = bytes(32),
+    kind: str = "get",
 ) -> DeviceLogin:
     """The protocol core's own device, which believes what it is told about index and epoch."""
     credential = state.credentials[0] if credential_id is None else state.credential(credential_id)
@@ -85,12 +86,12 @@ def started_login(
             key_share=credential.key_share,
         ),
         LoginRequest(
-            kind="get",
+            kind=kind,
             ot_index=ot_index,
             authenticator_data=authenticator_data or assertion_data(credential.rp_id, sign_count),
             client_data_hash=client_data_hash,
         ),
-        Probe(np.packbits(face, bitorder="little").tobytes(), b""),
+        Probe(np.packbits(face, bitorder="little").tobytes() * state.profile.templates, b""),
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from state_machine_harness import LOGINS, PROFILE, Clock, Phone, Server, at_distance, policy
 
-from device_sdk.errors import NoMatch, ProfileChanged
+from device_sdk.errors import NoMatch, NotActive, ProfileChanged
+from mpc.login.profile import Profile
 
 TIGHTER = replace(PROFILE, threshold=PROFILE.threshold - 20)
 LOOSER = replace(PROFILE, threshold=PROFILE.threshold + 20)
@@ -71,8 +72,14 @@ def test_a_confirmation_outstanding_during_the_change_is_not_lost(phone: Phone, 
 
 @pytest.mark.parametrize(
     "offered",
-    [LOOSER, replace(PROFILE, encoder_id="another encoder"), replace(TIGHTER, templates=2)],
-)
+    [
+        LOOSER,
+        replace(PROFILE, encoder_id="another encoder"),
+        replace(LOOSER, thresholds=(140, 120)),
+        Profile(name="sim-512", code_bits=512, threshold=0, encoder_id=PROFILE.encoder_id, masked=True, min_valid=384,
+                ratio_numerator=1, ratio_shift=8),
+    ],
+)  # fmt: skip
 def test_a_loosened_or_different_profile_is_refused_by_the_device(
     phone: Phone, folder: Path, clock: Clock, offered: object
 ) -> None:
@@ -85,6 +92,50 @@ def test_a_loosened_or_different_profile_is_refused_by_the_device(
 
     assert phone.state.profile == PROFILE
     assert worker.states(phone.id) == ["confirmed"]
+    worker.close()
+
+
+def test_a_profile_for_another_number_of_templates_serves_nobody_who_has_one(
+    phone: Phone, folder: Path, clock: Clock
+) -> None:
+    """It has no threshold for one: the server knows how many there are, and does not guess which rule was meant."""
+    worker = moved_to(phone, folder, clock, replace(TIGHTER, templates=2))
+
+    with pytest.raises(NotActive):
+        phone.get()
+
+    assert phone.state.profile == PROFILE and worker.states(phone.id) == ["confirmed"]
+    worker.close()
+
+
+def test_thresholds_for_more_templates_are_adopted_where_there_were_none(
+    phone: Phone, folder: Path, clock: Clock, server: Server
+) -> None:
+    """For the template there is nothing changes, and whether there will be more is for the device to say."""
+    offered = replace(PROFILE, thresholds=(120, 110, 105))
+    worker = moved_to(phone, folder, clock, offered)
+
+    assert phone.get(at_distance(120)) > 0 and phone.confirm()
+
+    assert phone.state.profile == offered
+    worker.close()
+
+
+@pytest.mark.parametrize(("thresholds", "accepted"), [((120, 109), True), ((120, 111, 105), False)])
+def test_thresholds_that_were_adopted_are_a_ratchet_too(
+    phone: Phone, folder: Path, clock: Clock, thresholds: tuple[int, ...], accepted: bool
+) -> None:
+    """A server that could raise them later would get the looser match with the second template."""
+    worker = moved_to(phone, folder, clock, replace(PROFILE, thresholds=(120, 110, 105)))
+    assert phone.get() > 0 and phone.confirm()
+    worker.close()
+    worker = moved_to(phone, folder, clock, replace(PROFILE, thresholds=thresholds))
+
+    if accepted:
+        assert phone.get() > 0 and phone.state.profile.thresholds == thresholds
+    else:
+        with pytest.raises(ProfileChanged):
+            phone.get()
     worker.close()
 
 

@@ -36,7 +36,7 @@ from state_machine_thief import as_request, crafted_login
 from authsvc.errors import Refused
 from authsvc.policy import Limits
 from authsvc.services import administration
-from device_sdk import BinaryCode, shown_match
+from device_sdk import BinaryCode, match_login
 from device_sdk.errors import (
     DeviceRestored,
     NoMatch,
@@ -171,7 +171,7 @@ def test_no_capture_is_sent_twice_where_the_phone_begins_again(
         used.append(wanted.probe.packed())
         return sign_jointly(rng, store, api, wanted, *more)
 
-    monkeypatch.setattr(shown_match, "sign_jointly", watched)
+    monkeypatch.setattr(match_login, "sign_jointly", watched)
     phone.network.plan(ROTATIONS, deliver_twice)
 
     phone.device.rotate_template(server.rotation_code(phone.id), captures)
@@ -292,6 +292,21 @@ def test_the_phones_own_login_delayed_across_a_rotation_accuses_nobody(phone: Ph
 
     assert server.serve(late).code == "stale_index"
 
+    assert template_of(phone, server) == "new"
+
+
+def test_several_of_its_logins_delayed_across_a_rotation_accuse_nobody(phone: Phone, server: Server) -> None:
+    """The network was away for a while; whichever of them comes after the rotation, its index is used up."""
+    phone.network.plan(LOGINS, *[lose_request] * 3)
+    for _ in range(3):
+        with pytest.raises(TransportError):
+            phone.get()
+    late = phone.network.sent(LOGINS)[-3:]
+    phone.device.rotate_template(server.rotation_code(phone.id, without_match=True), AGED)
+
+    assert [server.serve(request).code for request in late] == ["stale_index"] * 3
+
+    assert server.enrolment(phone.id).last_index <= phone.state.ot_index
     assert template_of(phone, server) == "new"
 
 

@@ -41,10 +41,11 @@ from mpc.login.rotation_messages import (
     RotationStart,
     rotation_challenge,
 )
+from mpc.login.template import TemplateShare
 from mpc.ot.base_ot import BaseOtContext, sender_round_1
 from mpc.primitives.rng import SystemRng
 
-HIS_SHARE = bytes(PROFILE.template_bytes)
+HIS_SHARE = TemplateShare(bytes(PROFILE.template_bytes), b"")
 
 
 @dataclass
@@ -68,7 +69,8 @@ class Thief:
         context = BaseOtContext(offer.enrolment_id, offer.base_ot_id)
         _, sent = sender_round_1(SystemRng(), context, offer.receiver_message)
         epoch = self.server.enrolment(self.phone.id).epoch
-        message = RotationFinish(self.phone.id, offer.base_ot_id, code, epoch, sent, HIS_SHARE, b"")
+        index = self.server.enrolment(self.phone.id).last_index
+        message = RotationFinish(self.phone.id, offer.base_ot_id, code, epoch, index, sent, HIS_SHARE)
         body = replace(message, **changes).encode()  # type: ignore[arg-type]
         return self.server.serve(as_request(self.phone, body, ROTATIONS_FINISH))
 
@@ -274,15 +276,17 @@ def test_a_finish_of_an_earlier_rotation_does_not_bring_its_template_back(phone:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"codes_share": bytes(PROFILE.template_bytes - 1)}, "malformed"),
-        ({"codes_share": bytes(PROFILE.template_bytes + 1)}, "malformed"),
-        ({"codes_share": b""}, "malformed"),
-        ({"masks_share": bytes(PROFILE.template_bytes)}, "malformed"),
+        ({"share": TemplateShare(bytes(PROFILE.template_bytes - 1), b"")}, "malformed"),
+        ({"share": TemplateShare(bytes(PROFILE.template_bytes + 1), b"")}, "malformed"),
+        ({"share": TemplateShare(b"", b"")}, "malformed"),
+        ({"share": TemplateShare(HIS_SHARE.codes, HIS_SHARE.codes)}, "malformed"),
         ({"sender_message": bytes(4096)}, "malformed"),
         ({"sender_message": bytes(4095)}, "malformed"),
         ({"base_ot_id": bytes(16)}, "wrong_state"),
         ({"epoch": 0}, "wrong_state"),
         ({"epoch": 99}, "wrong_state"),
+        ({"ot_index": 2**20 + 9}, "index_ahead"),
+        ({"ot_index": 2**62}, "index_ahead"),
     ],
 )
 def test_a_second_request_that_does_not_fit(
