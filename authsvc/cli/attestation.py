@@ -77,6 +77,8 @@ def metadata_statement(
 ) -> None:
     """Write the FIDO metadata statement (MDS 3) of the authenticator that this server is half of."""
     with context() as ctx:
+        if ctx.policy.attestation == "off":
+            raise SettingsError("attestation: is off, so there is nothing that a statement could be about")
         try:
             statement = metadata.metadata_statement(
                 ctx.policy, authority.current(ctx), description=description, methods=_methods(method or [])

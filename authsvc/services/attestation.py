@@ -16,6 +16,7 @@ from mpc.login.messages import LoginStatement
 from mpc.login.profile import Profile
 
 from ..attestation_certificates import AttestationAuthority, fingerprint
+from ..policy import AttestationScope
 from ..sealing import SERVER_OWNER
 from ..store.credentials import CredentialRow
 from ..store.events import EventDetail, append_event
@@ -101,10 +102,9 @@ def renew_if_due(ctx: ServiceContext) -> None:
             _renewed(ctx, conn, found, _SERVER)
 
 
-def attester_of(ctx: ServiceContext, conn: Connection, credential: CredentialRow) -> AttestationAuthority | None:
-    """Who attests a registration of this credential; None where the policy forbids it, or there is nobody."""
-    scope = ctx.policy.attestation
-    if scope == "off" or (scope == "provisioned" and credential.ceremony_id is None):
+def attester(ctx: ServiceContext, conn: Connection) -> AttestationAuthority | None:
+    """Who attests registrations now; None where the policy wants none, or there is nobody."""
+    if ctx.policy.attestation == "off":
         return None
     found = load(ctx, conn)
     if found is not None and not found.is_usable(ctx.clock()):
@@ -114,18 +114,23 @@ def attester_of(ctx: ServiceContext, conn: Connection, credential: CredentialRow
 
 
 def attested(
-    attester: AttestationAuthority | None, credential: CredentialRow, profile: Profile, statement: LoginStatement
+    by: AttestationAuthority,
+    scope: AttestationScope,
+    credential: CredentialRow,
+    profile: Profile,
+    statement: LoginStatement,
 ) -> AttestationStatement | None:
-    """The attestation of a registration, over authenticator data that are built here.
+    """The attestation of a registration, over authenticator data that are built here. scope: the policy's.
 
-    None without an attester, and where those received are not the same: then the answer does not go out either.
+    None for a credential that the policy does not want attested, and where the data received are not the same: then the
+    answer does not go out either.
     """
-    if attester is None:
+    if scope == "off" or (scope == "provisioned" and credential.ceremony_id is None):
         return None
     expected = expected_data(statement, credential, profile)
     if expected is None:
         return None
-    return attester.attests(expected + statement.client_data_hash)
+    return by.attests(expected + statement.client_data_hash)
 
 
 def _required(found: AttestationAuthority | None) -> AttestationAuthority:

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from mpc.errors import DecodeError, ProtocolAbort
+from mpc.login.attestation import AttestationStatement
 from mpc.login.authenticator_data import sign_count_of
 from mpc.login.messages import Confirmation, LoginStatement, Message1, message_1_max_bytes
 from mpc.login.profile import Profile
@@ -33,7 +34,7 @@ from ..store.enrolments import EnrolmentRow, load_enrolment, update_enrolment
 from ..store.events import EnrolmentChain
 from ..store.logins import LoginKind, LoginRow, LoginState, insert_login
 from ..store.turns import TurnNotFree
-from .attestation import attested, attester_of, renew_if_due
+from .attestation import attested, attester, renew_if_due
 from .authenticator_data import expected_data
 from .confirmation import apply_confirmation
 from .context import ServiceContext, SignedRequest
@@ -232,8 +233,8 @@ def _advisory_snapshot(ctx: ServiceContext, conn: Connection, enrolment: Enrolme
     profile = _check_admissible(ctx, conn, enrolment, credential, message.statement)
     if message.statement.epoch == enrolment.epoch:
         message.check_fits(profile, Algorithm(credential.algorithm))
-    attester = attester_of(ctx, conn, credential) if message.statement.attest else None
-    return Snapshot(enrolment, credential, ctx.keyring.key_of(conn, enrolment.id), attester)
+    vouching = attester(ctx, conn) if message.statement.attest else None
+    return Snapshot(enrolment, credential, ctx.keyring.key_of(conn, enrolment.id), vouching)
 
 
 def _check_admissible(
@@ -303,7 +304,7 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
             key_share=open_key_share(snapshot.key, credential),
         )
         step_ended("open")
-        attestation = attested(snapshot.attester, credential, profile, message.statement)
+        attestation = _attestation(ctx, snapshot, profile, message.statement)
         verdict = decide(ctx.rng, state, message, body, step_ended, attestation=attestation)
     except Exception as error:
         # Whatever it was, it is told only after it has been counted: an uncounted difference between
@@ -312,6 +313,14 @@ def _compute(ctx: ServiceContext, snapshot: Snapshot, message: Message1, body: b
     if isinstance(verdict, Answer):
         _log.debug("garbled")  # each circuit that was ever made, whether or not it is told
     return verdict
+
+
+def _attestation(
+    ctx: ServiceContext, snapshot: Snapshot, profile: Profile, statement: LoginStatement
+) -> AttestationStatement | None:
+    if snapshot.attester is None:
+        return None
+    return attested(snapshot.attester, ctx.policy.attestation, snapshot.credential, profile, statement)
 
 
 def _same_basis(snapshot: Snapshot, enrolment: EnrolmentRow, credential: CredentialRow) -> bool:

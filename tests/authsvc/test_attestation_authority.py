@@ -35,7 +35,8 @@ from authsvc.settings import Settings
 from authsvc.store.credentials import CredentialRow
 from authsvc.store.server_state import load_state, put_state
 from mpc.errors import DecodeError
-from mpc.login.authenticator_data import AAGUID
+from mpc.login.authenticator_data import AAGUID, cose_rsa_key, registration_data
+from mpc.login.messages import LoginStatement
 from mpc.login.profile import Profile
 from mpc.login.published_profiles import PUBLISHED
 
@@ -58,9 +59,21 @@ def credential(ceremony_id: bytes | None = None) -> CredentialRow:
     )
 
 
-def attester(ctx: ServiceContext, row: CredentialRow | None = None) -> AttestationAuthority | None:
+def attester(ctx: ServiceContext) -> AttestationAuthority | None:
     with ctx.store.read() as conn:
-        return attestation.attester_of(ctx, conn, row or credential())
+        return attestation.attester(ctx, conn)
+
+
+def attests(ctx: ServiceContext, row: CredentialRow) -> bool:
+    """Whether a registration of this credential, right in every other way, is attested."""
+    vouching = attester(ctx)
+    if vouching is None:
+        return False
+    cose = cose_rsa_key(row.algorithm, int.from_bytes(row.modulus, "big"), row.exponent)
+    data = registration_data(row.rp_id, 1, row.id, cose)
+    statement = LoginStatement(b"e" * 16, b"o" * 16, b"p" * 32, "create", row.id, 0, 1, data, bytes(32), None, b"", b"")
+    profile = ctx.policy.profiles["sim-512"]
+    return attestation.attested(vouching, ctx.policy.attestation, row, profile, statement) is not None
 
 
 def at_most(errors: int, tries: int, rate: float) -> float:
@@ -278,8 +291,8 @@ class TestWhoIsAttested:
         """A device that made a key has held it whole, so an operator may choose to vouch for dealt ones only."""
         made(provisioning)
         ctx = scoped(provisioning, scope)
-        assert (attester(ctx) is not None) == bool(own)
-        assert (attester(ctx, credential(b"ceremony" * 2)) is not None) == bool(dealt)
+        assert attests(ctx, credential()) == bool(own)
+        assert attests(ctx, credential(b"ceremony" * 2)) == bool(dealt)
 
 
 class TestMetadataStatement:
@@ -436,6 +449,12 @@ class TestCommands:
         arguments = {"--country": "DE", "--organization": "Beispiel GmbH", given[0]: given[1]}
         wrong = run("attestation", "init", *(each for pair in arguments.items() for each in pair))
         assert wrong.exit_code == 1 and given[0].strip("-") in wrong.stderr
+
+    def test_no_statement_where_nothing_is_attested(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        run("attestation", "init", "--country", "DE", "--organization", "Beispiel GmbH")
+        monkeypatch.setenv("TANDEM_ATTESTATION", "off")
+        refused = run("metadata-statement")
+        assert (refused.exit_code, refused.stdout) == (1, "") and "off" in refused.stderr
 
     @pytest.mark.parametrize("method", ["sim-512", "sim-512=all", "nobody=faceprint_internal"])
     def test_a_method_that_is_none(self, run: Run, method: str) -> None:

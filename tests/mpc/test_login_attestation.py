@@ -265,6 +265,14 @@ def test_what_is_no_certificate_is_refused(asked: Registration, certificate: byt
     refused_by_device(asked, replace(statement_over(asked.signed), certificate=certificate))
 
 
+def test_a_certificate_of_an_unknown_version_is_refused(asked: Registration) -> None:
+    """The library has an error of its own for it, which must not come through."""
+    given = statement_over(asked.signed)
+    of_version_3, of_version_6 = bytes.fromhex("a003020102"), bytes.fromhex("a003020105")
+    assert of_version_3 in given.certificate
+    refused_by_device(asked, replace(given, certificate=given.certificate.replace(of_version_3, of_version_6)))
+
+
 @pytest.mark.parametrize(
     "change",
     [

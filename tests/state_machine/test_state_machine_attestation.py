@@ -57,6 +57,8 @@ def sealed_events(server: Server, phone: Phone) -> int:
 def test_a_key_of_the_phones_own(phone: Phone, attesting: Server) -> None:
     assert set(statement(phone)) == {"alg", "sig", "x5c"}
     assert phone.confirm() and sealed_events(attesting, phone) == 1
+    told = {event.name for event in phone.device.history().events}
+    assert {"attestation_sealed", "login_answered"} <= told, "the user reads it in the history, which is whole"
 
 
 def test_a_key_that_was_dealt_and_only_that_where_the_policy_says_so(phone: Phone, attesting: Server) -> None:
@@ -114,8 +116,8 @@ def test_an_attestation_that_does_not_hold_is_the_servers_fault(
     """Better no passkey than one that its site will refuse; and the server hears nothing of why."""
     genuine = attestation.attested
 
-    def over_other_bytes(attester: Any, credential: Any, profile: Any, told: Any) -> Any:
-        return genuine(attester, credential, profile, replace(told, client_data_hash=bytes(32)))
+    def over_other_bytes(by: Any, scope: Any, credential: Any, profile: Any, told: Any) -> Any:
+        return genuine(by, scope, credential, profile, replace(told, client_data_hash=bytes(32)))
 
     monkeypatch.setattr("authsvc.services.login.attested", over_other_bytes)
     sent = len(phone.network.requests)
