@@ -38,6 +38,8 @@ ALLOWED_FIELDS = frozenset(
         "worker",
         "exit_code",
         "delay_s",
+        "reason",
+        "not_after",
     }
 )
 

@@ -25,7 +25,7 @@ from real_server import thread_server, wait_until
 from authsvc import app as application
 from authsvc.api.client_address import client_address
 from authsvc.app import create_app
-from authsvc.logs import ALLOWED_FIELDS, configure_logs
+from authsvc.logs import ALLOWED_FIELDS
 from authsvc.metrics import exposition, shared_by_workers
 from authsvc.observation import STEPS
 from authsvc.services.api_tokens import issue_token
@@ -68,7 +68,6 @@ class TestRequestIds:
     def test_each_request_has_its_own_in_its_answer_and_in_its_lines(
         self, client: TestClient, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        configure_logs()  # to where this test reads
         answers = [client.get("/v1/profiles/sim-512"), client.post("/v1/logins", content=b"", headers=CBOR)]
         told = [answer.headers["x-request-id"] for answer in answers]
         written = [line for line in lines(capfd.readouterr().err) if line["event"] == "request"]
@@ -77,7 +76,6 @@ class TestRequestIds:
 
     def test_a_clients_own_id_is_not_taken_over(self, client: TestClient, capfd: pytest.CaptureFixture[str]) -> None:
         """It would let a stranger write into the log, or hide among another's lines."""
-        configure_logs()  # to where this test reads
         answer = client.get("/healthz", headers={"x-request-id": "0123456789abcdef", "traceparent": "00-" + "1" * 32})
         client.get("/v1/profiles/x", headers={"x-request-id": "0123456789abcdef"})
         assert answer.headers["x-request-id"] != "0123456789abcdef"
@@ -86,7 +84,6 @@ class TestRequestIds:
     def test_an_internal_error_is_found_under_the_id_of_its_request(
         self, client: TestClient, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        configure_logs()  # to where this test reads
         monkeypatch.setattr("authsvc.services.inspection.search_enrolments", None)
         answer = client.get("/v1/admin/enrolments", headers=bearer(client))
         told = lines(capfd.readouterr().err)
@@ -105,7 +102,6 @@ class TestLines:
     def test_a_line_tells_the_template_and_nothing_that_the_client_chose(
         self, client: TestClient, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        configure_logs()  # to where this test reads
         client.get("/v1/profiles/an-unusual-name?and=query")
         client.request("BREW", "/coffee-pot", headers={"user-agent": "an-unusual-agent"})
         client.post("/v1/logins", content=b"an-unusual-body", headers=CBOR)

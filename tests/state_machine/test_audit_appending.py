@@ -216,7 +216,7 @@ def test_the_thread_signs_while_the_server_runs_and_once_more_when_it_stops(serv
 def test_a_tampered_checkpoint_stops_neither_the_thread_nor_the_server(
     folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure_logs()  # to where this test reads
+    configure_logs()  # as a server does
     worker = Server(folder, clock)
     write_checkpoint(worker.ctx)
     append(worker.store, None, 1)
@@ -232,6 +232,7 @@ def test_a_tampered_checkpoint_stops_neither_the_thread_nor_the_server(
     thread.stop()
 
     assert told.count("audit_log_altered") >= 3, "it goes on, and complains each time"
+    assert told.count("is not the one that was written last") >= 3, "with the reason"
     with worker.store.read() as conn:
         assert len(list(checkpoints(conn))) == 1
     worker.store.close()
