@@ -77,15 +77,16 @@ def metadata_statement(
 ) -> None:
     """Write the FIDO metadata statement (MDS 3) of the authenticator that this server is half of."""
     with context() as ctx:
+        methods = _methods(method or [])
         if ctx.policy.attestation == "off":
             raise SettingsError("attestation: is off, so there is nothing that a statement could be about")
         try:
             statement = metadata.metadata_statement(
-                ctx.policy, authority.current(ctx), description=description, methods=_methods(method or [])
+                ctx.policy, authority.current(ctx), description=description, methods=methods
             )
         except ValueError as error:
             raise SettingsError(str(error)) from None
-        unmeasured = metadata.unverified_profiles(ctx.policy, _methods(method or []))
+        unmeasured = metadata.unverified_profiles(ctx.policy, methods)
     _write(json.dumps(statement, indent=2).encode("ascii") + b"\n", out)
     if unmeasured:
         print(

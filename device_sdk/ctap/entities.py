@@ -11,7 +11,6 @@ from device_sdk.ctap.status import CommandRefused, Status
 from device_sdk.vault.state import Credential
 
 MAX_CREDENTIALS_IN_LIST = 64
-MAX_CREDENTIAL_ID_BYTES = 64
 _LONGEST_ID_BYTES = 1023  # other authenticators' (WebAuthn Level 3, section 4)
 _MAX_RP_ID_BYTES = 253
 _USER_ID_BYTES = (1, 64)

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from device_sdk.ctap.entities import MAX_CREDENTIAL_ID_BYTES, MAX_CREDENTIALS_IN_LIST, PUBLIC_KEY
-from device_sdk.ctap.pin_protocol import PIN_PROTOCOL
+from device_sdk.ctap.entities import MAX_CREDENTIALS_IN_LIST, PUBLIC_KEY
 from device_sdk.ctap.session import Answer, Request
-from mpc.login.authenticator_data import AAGUID, ALGORITHMS
+from mpc.login.authenticator_data import AAGUID, ALGORITHMS, MAX_CREDENTIAL_ID_BYTES
+from mpc.login.authenticator_info import EXTENSIONS, OPTIONS, PIN_PROTOCOLS, TRANSPORTS, VERSIONS
 
 MAX_MESSAGE_BYTES = 8192
-VERSIONS = ["FIDO_2_0", "FIDO_2_1"]
 ATTESTATION_FORMATS = ["packed", "none"]
-OPTIONS = {
-    "plat": True,
-    "rk": True,
-    "up": True,
-    "uv": True,
-    "alwaysUv": True,  # nothing is signed without a match, whatever a request asks for
-    "credMgmt": True,
-    "pinUvAuthToken": True,
-}
 
 
 def get_info(request: Request) -> Answer:
     method = request.session.authenticator.verification_method
     told: Answer = {
-        0x01: VERSIONS,
-        0x02: ["credProtect"] if method is None else ["credProtect", "uvm"],
+        0x01: list(VERSIONS),
+        0x02: [*EXTENSIONS] if method is None else [*EXTENSIONS, "uvm"],
         0x03: AAGUID,
         0x04: OPTIONS,
         0x05: MAX_MESSAGE_BYTES,
-        0x06: [PIN_PROTOCOL],
+        0x06: list(PIN_PROTOCOLS),
         0x07: MAX_CREDENTIALS_IN_LIST,
         0x08: MAX_CREDENTIAL_ID_BYTES,
-        0x09: ["internal"],
+        0x09: list(TRANSPORTS),
         0x0A: [{"alg": algorithm, "type": PUBLIC_KEY} for algorithm in ALGORITHMS],
         0x16: ATTESTATION_FORMATS,
     }
