@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
-from itertools import count
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cached_rsa_keys import cached_rsa_keys  # noqa: F401  (a fixture of every test here)
 
 _END_TO_END = str(Path(__file__).parent.parent / "end_to_end")
 if _END_TO_END not in sys.path:
@@ -21,30 +19,6 @@ from real_server import ThreadServer, thread_server  # noqa: E402
 
 from device_sdk import Device  # noqa: E402
 from device_sdk.ctap import TandemCtapDevice  # noqa: E402
-from mpc.primitives.rng import Rng  # noqa: E402
-from mpc.threshold_rsa.public_key import PublicKey  # noqa: E402
-from mpc.threshold_rsa.shares import KeyShare, split  # noqa: E402
-
-_KEYS = 4
-_next_key = count()
-
-
-@lru_cache(maxsize=_KEYS)
-def _private_key(which: int) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-def _split_cached_key(rng: Rng, modulus_bits: int) -> tuple[KeyShare, KeyShare]:
-    """A real split of a real key that another credential of another test may have had."""
-    assert modulus_bits == 2048
-    numbers = _private_key(next(_next_key) % _KEYS).private_numbers()
-    return split(rng, PublicKey(numbers.public_numbers.n), numbers.d)
-
-
-@pytest.fixture(autouse=True)
-def cached_rsa_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making RSA keys is slow and not under test here."""
-    monkeypatch.setattr("device_sdk.registration.generate_split_key", _split_cached_key)
 
 
 @pytest.fixture(scope="session")

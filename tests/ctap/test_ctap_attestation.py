@@ -6,22 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from attested import statement_of, verifier
+from attested import attesting_server, statement_of, verifier
 from ctap_site import Finger, Site
 from fido2.client import DefaultClientDataCollector, Fido2Client
 from fido2.server import Fido2Server
 from fido2.webauthn import PublicKeyCredentialRpEntity, PublicKeyCredentialUserEntity
 from people import Person, enrolled_device
-from real_server import ThreadServer, thread_server
+from real_server import ThreadServer
 
-from authsvc.services import attestation
 from device_sdk.ctap import TandemCtapDevice
 
 
 @pytest.fixture(scope="module")
 def attesting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
-    with thread_server(tmp_path_factory.mktemp("server")) as running:
-        attestation.create(running.context, country="DE", organization="Beispiel GmbH")
+    with attesting_server(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 

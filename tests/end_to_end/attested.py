@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -27,7 +29,7 @@ from fido2.mds3 import (
 from fido2.server import Fido2Server
 from fido2.utils import websafe_decode, websafe_encode
 from fido2.webauthn import PublicKeyCredentialRpEntity, PublicKeyCredentialUserEntity
-from real_server import ThreadServer
+from real_server import ThreadServer, thread_server
 from relying_parties import RelyingParty
 from webauthn import verify_registration_response
 from webauthn.helpers.cose import COSEAlgorithmIdentifier
@@ -38,6 +40,14 @@ from authsvc.services import attestation
 from authsvc.services.metadata_statement import metadata_statement
 
 TODAY = date(2026, 11, 1)
+
+
+@contextmanager
+def attesting_server(folder: Path) -> Iterator[ThreadServer]:
+    """A running server with an attestation authority."""
+    with thread_server(folder) as running:
+        attestation.create(running.context, country="DE", organization="Beispiel GmbH")
+        yield running
 
 
 def statement_of(server: ThreadServer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from attested import (
     OtherAuthority,
     attested_object,
+    attesting_server,
     by_fido2,
     by_py_webauthn,
     flipped,
@@ -37,8 +38,7 @@ PERSON = Person(1)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
-    with thread_server(tmp_path_factory.mktemp("server")) as running:
-        attestation.create(running.context, country="DE", organization="Beispiel GmbH")
+    with attesting_server(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
@@ -162,8 +162,7 @@ class TestRefused:
         self, server: ThreadServer, genuine: tuple[Any, Any], tmp_path: Path, verify: Verifier
     ) -> None:
         options, answer = genuine
-        with thread_server(tmp_path) as other:
-            attestation.create(other.context, country="DE", organization="Beispiel GmbH")
+        with attesting_server(tmp_path) as other:
             assert not verify(SHOP, options, answer, statement_of(other))
 
     @pytest.mark.parametrize("verify", VERIFIERS)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attested import flipped, statement_of, tampered
+from attested import attesting_server, flipped, statement_of, tampered
 from people import Person, enrolled_device
-from real_server import ThreadServer, thread_server
+from real_server import ThreadServer
 from relying_parties import RelyingParty
 
-from authsvc.services import attestation
 from device_sdk import Device
 from mpc.login.authenticator_data import cose_rsa_key
 
@@ -37,8 +36,7 @@ PERSON = Person(1)
 
 @pytest.fixture(scope="module")
 def attesting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
-    with thread_server(tmp_path_factory.mktemp("attesting")) as running:
-        attestation.create(running.context, country="DE", organization="Beispiel GmbH")
+    with attesting_server(tmp_path_factory.mktemp("attesting")) as running:
         yield running
 
 
@@ -106,7 +104,6 @@ def test_the_example_takes_what_the_statement_describes(
 
 
 def test_it_refuses_another_operators(device: Device, node_folder: Path, tmp_path: Path) -> None:
-    with thread_server(tmp_path / "other") as other:
-        attestation.create(other.context, country="DE", organization="Beispiel GmbH")
+    with attesting_server(tmp_path / "other") as other:
         [answer] = asked(tmp_path, node_folder, statement_of(other), [registered(device, user=b"five")])
     assert answer != "taken"

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attested import statement_of
+from attested import attesting_server, statement_of
 from people import Person, enrolled_device
-from real_server import thread_server
-
-from authsvc.services import attestation
 
 TEXT = (Path(__file__).parents[2] / "docs" / "relying-parties.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT.partition("## Attestation")[2], re.S)
@@ -24,8 +21,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     """The names that the document says its reader has, in a folder with the operator's statement."""
     person = Person(1)
     monkeypatch.chdir(tmp_path)
-    with thread_server(tmp_path / "server") as server:
-        attestation.create(server.context, country="DE", organization="Beispiel GmbH")
+    with attesting_server(tmp_path / "server") as server:
         (tmp_path / "statement.json").write_text(json.dumps(statement_of(server)))
         with enrolled_device(server, tmp_path, person) as device:
             yield {"device": device, "finger": person}

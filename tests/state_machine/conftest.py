@@ -4,46 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
-from itertools import count
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from state_machine_databases import copy_database, drop_databases, new_database, postgresql_is_reachable
+from cached_rsa_keys import cached_rsa_keys  # noqa: F401  (a fixture of every test here)
+from state_machine_databases import BACKENDS, copy_database, drop_databases, new_database
 from state_machine_harness import ENCODER, FACE, PROFILE, SERVER_URL, Clock, Network, Phone, Server, copy_vault
 
 from authsvc.services import administration
 from authsvc.services.kek_adoption import adopt_kek
 from device_sdk import Device
 from device_sdk.vault.keys import KeyFile
-from mpc.primitives.rng import Rng
-from mpc.threshold_rsa.public_key import PublicKey
-from mpc.threshold_rsa.shares import KeyShare, split
-
-_KEYS = 4
-_next_key = count()
-
-
-@lru_cache(maxsize=_KEYS)
-def _private_key(which: int) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-def _split_cached_key(rng: Rng, modulus_bits: int) -> tuple[KeyShare, KeyShare]:
-    """A real split of a real key that another credential of another test may have had."""
-    assert modulus_bits == 2048
-    numbers = _private_key(next(_next_key) % _KEYS).private_numbers()
-    return split(rng, PublicKey(numbers.public_numbers.n), numbers.d)
-
-
-@pytest.fixture(autouse=True)
-def cached_rsa_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making RSA keys is slow and not under test here."""
-    monkeypatch.setattr("device_sdk.registration.generate_split_key", _split_cached_key)
-
-
-BACKENDS = ["sqlite", "postgresql"] if postgresql_is_reachable() else ["sqlite"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -39,6 +39,9 @@ def postgresql_is_reachable() -> bool:
     return False
 
 
+BACKENDS = ["sqlite", "postgresql"] if postgresql_is_reachable() else ["sqlite"]
+
+
 def new_database(folder: Path, backend: str) -> None:
     """An empty database at this code's revision, found by `database_url` from then on."""
     if backend == "postgresql":

@@ -202,12 +202,12 @@ def device_until_killed(pipe: Connection, folder: str, now: float, die_at: int, 
     pipe.send(("done", None))
 
 
-def enrol(folder: Path, server: Server, code: str) -> None:
+def enrol(folder: Path, server: Server, code: str, face: Any = FACE) -> None:
     """Through the public call, which makes the vault."""
     Device.enrol(
         server=SERVER_URL,
         enrolment_code=code,
-        captures=[FACE] * 3,
+        captures=[face] * 3,
         vault=folder / "vault",
         profile=PROFILE.name,
         encoder=ENCODER,

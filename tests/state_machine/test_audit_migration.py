@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BACKENDS
 from sqlalchemy import text
-from state_machine_databases import database_url, new_database
+from state_machine_databases import BACKENDS, database_url, new_database
 from state_machine_harness import KEK, Clock, Server, assert_audited, policy
 
 from authsvc.key_port.raw_key import RawKeyWrapper

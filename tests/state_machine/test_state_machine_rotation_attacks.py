@@ -9,7 +9,6 @@ import pytest
 from state_machine_harness import (
     AGED,
     CONFIRMATIONS,
-    ENCODER,
     FACE,
     LATER,
     LOGINS,
@@ -17,7 +16,6 @@ from state_machine_harness import (
     ROTATIONS,
     ROTATIONS_FINISH,
     ROTATIONS_SETTLE,
-    SERVER_URL,
     STRANGER,
     Answer,
     Network,
@@ -26,12 +24,11 @@ from state_machine_harness import (
     signed,
     to_base64,
 )
+from state_machine_processes import enrol
 from state_machine_thief import as_request, started_login
 
 from authsvc.services import administration
-from device_sdk import Device
 from device_sdk.errors import EnrolmentRefused, NoMatch, ServerRefused, TandemError, TransportError
-from device_sdk.vault.keys import KeyFile
 from mpc.login.device_side import DeviceLogin, Match
 from mpc.login.messages import Message3
 from mpc.login.rotation_messages import (
@@ -198,16 +195,7 @@ def test_codes_for_something_else(thief: Thief, phone: Phone, server: Server) ->
 def test_a_code_for_another_enrolment(phone: Phone, server: Server, folder: Path) -> None:
     """Somebody's own code, rightly given to him, is good for his own enrolment only; and he keeps it."""
     (folder / "eve").mkdir()
-    Device.enrol(
-        server=SERVER_URL,
-        enrolment_code=administration.issue_code(server.ctx, label="Eve").code,
-        captures=[STRANGER] * 3,
-        vault=folder / "eve" / "vault",
-        profile=PROFILE.name,
-        encoder=ENCODER,
-        vault_key=KeyFile(folder / "eve" / "vault.key"),
-        transport=Network(server.serve, server.clock, server.profile_document),
-    ).close()
+    enrol(folder / "eve", server, administration.issue_code(server.ctx, label="Eve").code, STRANGER)
     (folder / "eve" / "accounts.json").write_text("{}")
     eve = Phone(folder / "eve", server)
     code = server.rotation_code(eve.id, without_match=True)

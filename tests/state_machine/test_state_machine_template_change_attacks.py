@@ -14,19 +14,16 @@ from state_machine_harness import (
     ADD,
     BEARD,
     CONFIRMATIONS,
-    ENCODER,
     FACE,
     GLASSES,
     GROWING,
     LOGINS,
     PROFILE,
     REMOVE,
-    SERVER_URL,
     STRANGER,
     Answer,
     Clock,
     HeldLogin,
-    Network,
     Phone,
     Server,
     copy_vault,
@@ -35,13 +32,12 @@ from state_machine_harness import (
     signed,
     to_base64,
 )
+from state_machine_processes import enrol
 from state_machine_thief import as_request, crafted_login, started_login
 
 from authsvc.services import administration
 from authsvc.store.tables import enrolments
-from device_sdk import Device
 from device_sdk.errors import NoMatch, Quarantined, ServerRefused, TandemError
-from device_sdk.vault.keys import KeyFile
 from mpc.login.device_side import DeviceLogin, Match
 from mpc.login.messages import Confirmation, Message3
 from mpc.login.profile import Profile
@@ -422,16 +418,7 @@ def test_two_logins_of_one_epoch_are_opened_and_one_of_them_is_for_a_change(
 def test_somebody_elses_enrolment(phone: Phone, folder: Path, server: Server) -> None:
     """Signed by the device of another enrolment, or by a copy whose request key was replaced."""
     (folder / "eve").mkdir()
-    Device.enrol(
-        server=SERVER_URL,
-        enrolment_code=administration.issue_code(server.ctx, label="Eve").code,
-        captures=[STRANGER] * 3,
-        vault=folder / "eve" / "vault",
-        profile=PROFILE.name,
-        encoder=ENCODER,
-        vault_key=KeyFile(folder / "eve" / "vault.key"),
-        transport=Network(server.serve, server.clock, server.profile_document),
-    ).close()
+    enrol(folder / "eve", server, administration.issue_code(server.ctx, label="Eve").code, STRANGER)
     (folder / "eve" / "accounts.json").write_text("{}")
     eve, clone = Phone(folder / "eve", server), phone.clone(folder / "clone", server)
     assert eve.state.profile == GROWING and server.enrolment(eve.id).templates == 1

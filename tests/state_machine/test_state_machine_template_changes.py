@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import inspect
-from state_machine_databases import copy_database, database_url, snapshot
+from state_machine_databases import BACKENDS, ON_ONE_DATABASE, copy_database, snapshot
 from state_machine_harness import (
     ADD,
     BEARD,
@@ -592,18 +592,6 @@ class TestCodes:
             phone.device.add_template([GLASSES] * 3, never_asked, code=code)
 
 
-@pytest.fixture
-def any_folder(enrolled_folder: Path) -> Path:
-    """Where only the vault is written to while somebody is killed, one database is as good as the other."""
-    if not is_sqlite(enrolled_folder):
-        pytest.skip("the same on every database")
-    return enrolled_folder
-
-
-def is_sqlite(folder: Path) -> bool:
-    return database_url(folder).get_backend_name() == "sqlite"
-
-
 def has_glasses(phone: Phone, server: Server) -> bool:
     """Whether the second look may sign in; device and server agree on it, and the phone can still sign in."""
     phone.get()  # brings what is outstanding to its end
@@ -616,15 +604,16 @@ def has_glasses(phone: Phone, server: Server) -> bool:
         return False
 
 
-def test_a_phone_killed_at_any_write_while_it_adds(any_folder: Path, tmp_path: Path, clock: Clock) -> None:
+@ON_ONE_DATABASE
+def test_a_phone_killed_at_any_write_while_it_adds(enrolled_folder: Path, tmp_path: Path, clock: Clock) -> None:
     """The old set or the new one at both sides, a phone that can log in, and what was not done can be done."""
 
     def scenario(die_at: int) -> bool:
         folder = tmp_path / str(die_at)
         folder.mkdir()
-        copy_database(any_folder, folder)
+        copy_database(enrolled_folder, folder)
         server = Server(folder, clock, policy(GROWING))
-        phone = Phone(copy_vault(any_folder, folder / "phone"), server)
+        phone = Phone(copy_vault(enrolled_folder, folder / "phone"), server)
         pin(phone)
         phone.get()  # leaves a confirmation to be settled on the way
         phone.crash()
@@ -642,11 +631,13 @@ def test_a_phone_killed_at_any_write_while_it_adds(any_folder: Path, tmp_path: P
     assert deaths == 3 * 4
 
 
-@pytest.mark.parametrize("task", ["add", "remove"])
+@pytest.mark.parametrize(
+    ("enrolled_folder", "task"),
+    [*((backend, "add") for backend in BACKENDS), ("sqlite", "remove")],  # which runs the same transactions
+    indirect=["enrolled_folder"],
+)
 def test_a_server_killed_at_any_write(enrolled_folder: Path, tmp_path: Path, clock: Clock, task: str) -> None:
     """A kill is a lost request or a lost answer; the server that takes over goes on with what was committed."""
-    if task == "remove" and not is_sqlite(enrolled_folder):
-        pytest.skip("the same transactions as for adding")
 
     def scenario(die_at: int) -> bool:
         folder = tmp_path / str(die_at)
